@@ -1,0 +1,48 @@
+# The daily verbs. Each makes what it needs by itself: a virtual environment, the native modules, the packages.
+# Needs Python 3.10 or newer with venv, and a C++17 compiler; nvcc, where there is one, adds the CUDA module.
+
+PYTHON ?= python3
+EDGE   := .venv-edge
+DEV    := .venv
+# pinned so that every machine trains and exports with the same release
+TORCH  := torch==2.13.0
+
+NATIVE := setup.py pyproject.toml $(shell find csrc -type f) $(wildcard lad_edge/kernels/*.pyx)
+
+.PHONY: demo test lint bench wheel clean
+
+demo: $(EDGE)/ready  ## run the shipped engine on the shipped video, on the CPU, without torch
+	$(EDGE)/bin/lad-edge demo --out demo-output
+
+test: $(DEV)/ready  ## all tests; those for a GPU or for data that is not here skip with a reason
+	$(DEV)/bin/python -m pytest
+
+lint: $(DEV)/ready  ## style, types, import contracts, C++ format
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/mypy
+	$(DEV)/bin/lint-imports
+	$(DEV)/bin/clang-format --dry-run --Werror $$(find csrc -name '*.?pp' -o -name '*.cu' -o -name '*.cuh')
+
+bench: $(DEV)/ready  ## kernels against numpy and OpenCV, and the whole frame with the demo engine
+	$(DEV)/bin/python -m benchmarks.kernels
+	$(DEV)/bin/lad-edge bench lad_edge/assets/demo.lad
+
+wheel: $(DEV)/ready  ## sdist and wheel into dist/
+	$(DEV)/bin/python -m build --outdir dist
+
+$(EDGE)/ready: $(NATIVE) $(shell find lad_edge export -name '*.py')
+	$(PYTHON) -m venv $(EDGE)
+	$(EDGE)/bin/pip install --quiet --disable-pip-version-check .
+	touch $@
+
+$(DEV)/ready: $(NATIVE)
+	$(PYTHON) -m venv $(DEV)
+	$(DEV)/bin/pip install --quiet --disable-pip-version-check $(TORCH)
+	$(DEV)/bin/pip install --quiet --disable-pip-version-check --editable '.[train,dev]'
+	touch $@
+
+clean:
+	rm -rf $(EDGE) $(DEV) build dist *.egg-info demo-output
+	find . -name '__pycache__' -prune -exec rm -rf {} +
+	find lad_edge -name '*.so' -delete

@@ -1,0 +1,12 @@
+// One function per kernel family adds it to the module.
+#pragma once
+
+#include "arrays.hpp"
+
+namespace lad::bindings {
+
+void bind_preprocess(py::module_& m);
+void bind_maps(py::module_& m);
+void bind_quantiles(py::module_& m);
+
+}  // namespace lad::bindings

@@ -1,0 +1,38 @@
+// lad_edge.kernels._cpu: checks arrays once, releases the GIL, calls the kernels.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "bindings.hpp"
+#include "lad/isa.hpp"
+
+namespace lad::bindings {
+namespace {
+
+constexpr const char* isa_names[isa_count] = {"portable", "avx2", "avx512"};
+
+std::vector<std::string> supported_isas() {
+    std::vector<std::string> names;
+    for (int i = 0; i < isa_count; ++i)
+        if (isa_supported(static_cast<Isa>(i))) names.emplace_back(isa_names[i]);
+    return names;
+}
+
+void use_isa(const std::string& name) {
+    for (int i = 0; i < isa_count; ++i)
+        if (name == isa_names[i] && isa_supported(static_cast<Isa>(i))) return set_active_isa(static_cast<Isa>(i));
+    throw py::value_error("isa: expected one of " + text_of(py::cast(supported_isas())) + ", got '" + name + "'");
+}
+
+}  // namespace
+}  // namespace lad::bindings
+
+PYBIND11_MODULE(_cpu, m) {
+    using namespace lad::bindings;
+    m.doc() = "Native CPU kernels: numpy arrays in, numpy arrays out; single thread, no allocation per call.";
+    m.def("isas", &supported_isas, "Instruction sets that this processor has and the kernels know, narrowest first.");
+    m.def("isa", [] { return isa_names[static_cast<int>(lad::active_isa())]; }, "The instruction set in use.");
+    m.def("use_isa", &use_isa, py::arg("name"), "Pin the instruction set; for tests and benchmarks.");
+    bind_preprocess(m);
+    bind_maps(m);
+    bind_quantiles(m);
+}

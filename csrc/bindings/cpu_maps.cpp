@@ -1,0 +1,67 @@
+#include <pybind11/stl.h>
+
+#include <array>
+#include <cmath>
+
+#include "bindings.hpp"
+#include "fuse_spec.hpp"
+#include "lad/maps.hpp"
+
+namespace lad::bindings {
+namespace {
+
+std::int64_t checked_distance_map(const py::object& a_object, const py::object& b_object, const py::object& out_object) {
+    const py::array a = float_array(a_object, "a"), b = float_array(b_object, "b");
+    py::array out = writable_float_array(out_object, "out");
+    const auto shape = shape_of(a, 3);
+    require(shape.size() == 3 && shape[0] > 0 && shape[1] > 0 && shape[2] > 0,
+            "a: expected shape (C, H, W) or (1, C, H, W), none of them 0, got " + text_of(a.attr("shape")));
+    expect_shape(b, shape, "b");
+    expect_shape(out, {shape[1], shape[2]}, "out");
+    const auto *from_a = static_cast<const float*>(a.data()), *from_b = static_cast<const float*>(b.data());
+    auto* to = static_cast<float*>(out.mutable_data());
+    const py::gil_scoped_release unlocked;
+    return distance_map(from_a, from_b, static_cast<std::size_t>(shape[0]),
+                        static_cast<std::size_t>(shape[1] * shape[2]), to);
+}
+
+FuseResult run_fuse(const FuseSpec& spec, const float* structural, const float* logical, float* out) {
+    const py::gil_scoped_release unlocked;
+    return fuse(spec, structural, logical, out);
+}
+
+py::tuple checked_fuse(const py::object& structural_object, const py::object& logical_object, Pair scale, Pair offset,
+                       bool sigmoid, int border, const std::string& border_mode, std::array<int, 2> size,
+                       const py::object& out_object) {
+    const py::array structural = float_array(structural_object, "structural");
+    const py::array logical = float_array(logical_object, "logical");
+    const auto shape = shape_of(structural, 2);
+    require(shape.size() == 2, "structural: expected shape (h, w), got " + text_of(structural.attr("shape")));
+    expect_shape(logical, shape, "logical");
+    const FuseSpec spec =
+        checked_fuse_spec(shape[0], shape[1], scale, offset, sigmoid, border, border_mode, size);
+    float* to = nullptr;
+    if (!out_object.is_none()) {
+        py::array out = writable_float_array(out_object, "out");
+        expect_shape(out, {size[0], size[1]}, "out");
+        to = static_cast<float*>(out.mutable_data());
+    }
+    const FuseResult r = run_fuse(spec, static_cast<const float*>(structural.data()),
+                                  static_cast<const float*>(logical.data()), to);
+    return py::make_tuple(r.score, r.y_px, r.x_px, r.structural, r.logical, r.nonfinite);
+}
+
+}  // namespace
+
+void bind_maps(py::module_& m) {
+    using namespace py::literals;
+    m.def("distance_map", &checked_distance_map, "a"_a, "b"_a, py::kw_only(), "out"_a,
+          "out[y, x] = mean over c of (a[c, y, x] - b[c, y, x])^2; returns how many values of out are not finite.\n\n"
+          "a, b: float32 (C, H, W) or (1, C, H, W); out: float32 (H, W); all C-contiguous. A NaN or Inf anywhere in a\n"
+          "column of channels makes that position non-finite. Raises TypeError for dtype or layout, ValueError for\n"
+          "sizes. (EfficientAD, methods.md 2.6 and 7.2.)");
+    m.def("fuse", &checked_fuse, "structural"_a, "logical"_a, py::kw_only(), "scale"_a, "offset"_a, "sigmoid"_a,
+          "border"_a, "border_mode"_a, "size"_a, "out"_a = py::none(), "See lad_edge.kernels.fuse.");
+}
+
+}  // namespace lad::bindings

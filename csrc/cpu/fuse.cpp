@@ -1,0 +1,254 @@
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "lad/isa.hpp"
+#include "lad/maps.hpp"
+#include "lad/resample.hpp"
+
+namespace lad {
+namespace {
+
+constexpr int lanes = 16;  // rows are computed in steps of this many values; buffers have room for one step more
+
+// Taps of one axis, grouped by the cell that they start from.
+struct Axis {
+    int source = 0, size = 0;
+    std::vector<int> begin;     // (source + 1): cell c is the low one of outputs begin[c] .. begin[c + 1] - 1
+    std::vector<float> weight;  // (size + lanes)
+
+    void prepare(int new_source, int new_size) {
+        if (source == new_source && size == new_size) return;
+        begin.assign(new_source + 1, new_size);
+        weight.assign(new_size + lanes, 0.0f);
+        for (int i = 0, cell = 0; i < new_size; ++i) {
+            const LinearTap tap = linear_tap(i, new_source, new_size);
+            weight[i] = tap.weight;
+            while (cell <= tap.low) begin[cell++] = i;
+        }
+        source = new_source, size = new_size;
+    }
+};
+
+// What one call works in; each thread has its own and keeps it.
+struct Scratch {
+    Axis rows, columns;
+    std::vector<float> structural, logical, fused;  // padded low-resolution maps, normalised
+    std::vector<float> upper, lower, slope, line;   // one output row each, and `lanes` values of room
+
+    void prepare(const FuseSpec& spec) {
+        rows.prepare(spec.padded_height(), spec.out_height);
+        columns.prepare(spec.padded_width(), spec.out_width);
+        const std::size_t cells = static_cast<std::size_t>(spec.padded_height()) * spec.padded_width();
+        for (auto* map : {&structural, &logical, &fused}) map->resize(cells + lanes);
+        for (auto* row : {&upper, &lower, &slope, &line}) row->resize(spec.out_width + lanes);
+    }
+};
+
+// ---- low resolution: normalise, pad, fuse
+
+LAD_INLINE std::int64_t normalise_row(const float* raw, int n, float scale, float offset, float* __restrict out) {
+    std::int32_t bad = 0;
+    for (int i = 0; i < n; ++i) {
+        out[i] = scale * raw[i] + offset;
+        bad += !can_interpolate(out[i]);
+    }
+    return bad;
+}
+
+// Returns the number of cells that are not finite.
+LAD_INLINE std::int64_t normalise_map(const FuseSpec& spec, const float* raw, float scale, float offset, float* out) {
+    const int pitch = spec.padded_width(), border = spec.border;
+    const bool zero = spec.border_mode == BorderMode::zero;
+    std::int64_t bad = 0;
+    for (int y = 0; y < spec.height; ++y) {
+        float* row = out + static_cast<std::size_t>(y + border) * pitch;
+        bad += normalise_row(raw + static_cast<std::size_t>(y) * spec.width, spec.width, scale, offset, row + border);
+        std::fill_n(row, border, zero ? offset : row[border]);
+        std::fill_n(row + border + spec.width, border, zero ? offset : row[border + spec.width - 1]);
+    }
+    const float *first = out + static_cast<std::size_t>(border) * pitch, *last = first + (spec.height - 1) * pitch;
+    for (int y = 0; y < border; ++y) {
+        float *above = out + y * pitch, *below = out + static_cast<std::size_t>(border + spec.height + y) * pitch;
+        zero ? std::fill_n(above, pitch, offset) : std::copy_n(first, pitch, above);
+        zero ? std::fill_n(below, pitch, offset) : std::copy_n(last, pitch, below);
+    }
+    return bad;
+}
+
+LAD_INLINE void fuse_cells(const float* structural, const float* logical, std::size_t n, bool use_sigmoid,
+                           float* __restrict fused) {
+    if (use_sigmoid)
+        for (std::size_t i = 0; i < n; ++i) fused[i] = 0.5f * sigmoid(structural[i]) + 0.5f * sigmoid(logical[i]);
+    else
+        for (std::size_t i = 0; i < n; ++i) fused[i] = 0.5f * structural[i] + 0.5f * logical[i];
+}
+
+// ---- full resolution: rows of cells to rows of pixels
+
+// `step` pixels at a time: it may run over into the pixels of the next cell, which repairs them.
+template <int step>
+LAD_INLINE void widen_by(const float* cells, const Axis& columns, float* __restrict pixels) {
+    const float* weight = columns.weight.data();
+    for (int c = 0; c < columns.source; ++c) {
+        const float from = cells[c], slope = c + 1 < columns.source ? cells[c + 1] - from : 0.0f;
+        for (int x = columns.begin[c], end = columns.begin[c + 1]; x < end; x += step)
+            for (int lane = 0; lane < step; ++lane) pixels[x + lane] = lerp(from, slope, weight[x + lane]);
+    }
+}
+
+LAD_INLINE void widen(const float* cells, const Axis& columns, float* pixels) {
+    if (columns.size < 8 * columns.source)
+        widen_by<4>(cells, columns, pixels);
+    else
+        widen_by<lanes>(cells, columns, pixels);
+}
+
+LAD_INLINE void blend(const float* upper, const float* slope, float weight, int n, float* __restrict out) {
+    for (int x = 0; x < n; ++x) out[x] = lerp(upper[x], slope[x], weight);
+}
+
+// In vectors of type V: the compiler does not vectorise a maximum that must not lose a NaN. `values` is finite here.
+template <typename V>
+LAD_INLINE float row_max(const float* values, int n) {
+    constexpr int width = sizeof(V) / sizeof(float), parts = lanes / width;
+    float best[lanes];
+    std::fill_n(best, lanes, values[0]);
+    V top[parts];
+    std::memcpy(top, best, sizeof(top));
+    int x = 0;
+    for (; x + lanes <= n; x += lanes)
+        for (int p = 0; p < parts; ++p) {
+            V value;
+            std::memcpy(&value, values + x + p * width, sizeof(V));
+            top[p] = value > top[p] ? value : top[p];
+        }
+    std::memcpy(best, top, sizeof(top));
+    for (; x < n; ++x) best[0] = std::max(best[0], values[x]);
+    return *std::max_element(best, best + lanes);
+}
+
+// The pixel rows between two rows of cells.
+struct Band {
+    const FuseSpec& spec;
+    Scratch& scratch;
+
+    // Make `upper` and `slope` for the rows below cell row `cell`. In order from above, `lower` of the band before is
+    // taken over; `fresh` starts anywhere.
+    LAD_INLINE void enter(const float* map, int cell, bool fresh) {
+        const int below = std::min(cell + 1, spec.padded_height() - 1);
+        if (fresh)
+            widen(map + static_cast<std::size_t>(cell) * spec.padded_width(), scratch.columns, scratch.upper.data());
+        else
+            scratch.upper.swap(scratch.lower);
+        widen(map + static_cast<std::size_t>(below) * spec.padded_width(), scratch.columns, scratch.lower.data());
+        const float *upper = scratch.upper.data(), *lower = scratch.lower.data();
+        float* __restrict slope = scratch.slope.data();
+        for (int x = 0; x < spec.out_width; ++x) slope[x] = lower[x] - upper[x];
+    }
+
+    LAD_INLINE void row(int y, float* out) const {
+        blend(scratch.upper.data(), scratch.slope.data(), scratch.rows.weight[y], spec.out_width, out);
+    }
+
+    template <typename V>
+    LAD_INLINE float max_of_row(int y) const {
+        row(y, scratch.line.data());
+        return row_max<V>(scratch.line.data(), spec.out_width);
+    }
+};
+
+struct Peak {
+    float value = -std::numeric_limits<float>::infinity();
+    int cell = 0;  // the first row of cells whose band has it
+};
+
+// The max over all pixels of a finite map. Within a band every column is monotone (see lerp), so that its largest value
+// lies in the first or the last pixel row: only those are computed, unless the map is to be written to `out`.
+template <typename V>
+LAD_INLINE Peak upsample(const FuseSpec& spec, Scratch& scratch, const float* map, float* out) {
+    Band band{spec, scratch};
+    Peak peak;
+    bool fresh = true;
+    for (int cell = 0; cell < spec.padded_height(); ++cell) {
+        const int begin = scratch.rows.begin[cell], end = scratch.rows.begin[cell + 1];
+        if (begin == end) {
+            fresh = true;
+            continue;
+        }
+        band.enter(map, cell, fresh);
+        fresh = false;
+        const float value = std::max(band.max_of_row<V>(begin), band.max_of_row<V>(end - 1));
+        if (value > peak.value) peak = {value, cell};
+        if (out)
+            for (int y = begin; y < end; ++y) band.row(y, out + static_cast<std::size_t>(y) * spec.out_width);
+    }
+    return peak;
+}
+
+void locate(const FuseSpec& spec, Scratch& scratch, const Peak& peak, FuseResult& result) {
+    Band band{spec, scratch};
+    band.enter(scratch.fused.data(), peak.cell, true);
+    const float* line = scratch.line.data();
+    for (int y = scratch.rows.begin[peak.cell]; y < scratch.rows.begin[peak.cell + 1]; ++y) {
+        band.row(y, scratch.line.data());
+        const float* at = std::find(line, line + spec.out_width, peak.value);
+        if (at == line + spec.out_width) continue;
+        result.y_px = y, result.x_px = static_cast<std::int32_t>(at - line);
+        return;
+    }
+}
+
+template <typename V>
+LAD_INLINE FuseResult fuse_body(const FuseSpec& spec, Scratch& scratch, const float* structural, const float* logical,
+                                float* out) {
+    float *st = scratch.structural.data(), *lg = scratch.logical.data(), *fused = scratch.fused.data();
+    const std::int64_t bad_st = normalise_map(spec, structural, spec.structural_scale, spec.structural_offset, st);
+    const std::int64_t bad_lg = normalise_map(spec, logical, spec.logical_scale, spec.logical_offset, lg);
+    fuse_cells(st, lg, scratch.fused.size() - lanes, spec.sigmoid, fused);
+    constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+    FuseResult result{nan, -1, -1, nan, nan, bad_st + bad_lg};
+    if (bad_st == 0) result.structural = upsample<V>(spec, scratch, st, nullptr).value;
+    if (bad_lg == 0) result.logical = upsample<V>(spec, scratch, lg, nullptr).value;
+    if (result.nonfinite != 0 && !out) return result;
+    const Peak peak = upsample<V>(spec, scratch, fused, out);
+    if (result.nonfinite != 0) return result;
+    result.score = peak.value;
+    locate(spec, scratch, peak, result);
+    return result;
+}
+
+// ---- one version per instruction set
+
+using Fuse = FuseResult (*)(const FuseSpec&, Scratch&, const float*, const float*, float*);
+
+FuseResult fuse_portable(const FuseSpec& spec, Scratch& s, const float* structural, const float* logical, float* out) {
+    return fuse_body<Float4>(spec, s, structural, logical, out);
+}
+
+#if LAD_HAS_X86
+LAD_TARGET_AVX2 FuseResult fuse_avx2(const FuseSpec& spec, Scratch& s, const float* structural, const float* logical,
+                                     float* out) {
+    return fuse_body<Float8>(spec, s, structural, logical, out);
+}
+
+LAD_TARGET_AVX512 FuseResult fuse_avx512(const FuseSpec& spec, Scratch& s, const float* structural,
+                                         const float* logical, float* out) {
+    return fuse_body<Float16>(spec, s, structural, logical, out);
+}
+
+constexpr Fuse versions[isa_count] = {fuse_portable, fuse_avx2, fuse_avx512};
+#else
+constexpr Fuse versions[isa_count] = {fuse_portable, fuse_portable, fuse_portable};
+#endif
+
+}  // namespace
+
+FuseResult fuse(const FuseSpec& spec, const float* structural, const float* logical, float* out) {
+    thread_local Scratch scratch;
+    scratch.prepare(spec);
+    return versions[static_cast<int>(active_isa())](spec, scratch, structural, logical, out);
+}
+
+}  // namespace lad

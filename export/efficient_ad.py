@@ -1,0 +1,95 @@
+"""The graph of EfficientAD and DFSC: teacher, student and autoencoder folded into one network that returns two maps.
+
+Foldings, each exact (methods card §2.7):
+* the teacher's standardisation goes into its last convolution, which has no padding;
+* T̂ - S₁ is one convolution over the hidden maps of teacher and student, with weights [W_T/σ | -W_S1]: the two descriptions are never
+  written to memory, and with reduced precision the difference is rounded, not its operands;
+* the first convolutions of teacher and student, which see the same picture, are one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lad_edge.detectors.efficient_ad import EfficientAd
+
+
+class FoldedEfficientAd(nn.Module):
+    """Normalised image (N, 3, side, side) → raw maps (N, 2, h, w), equal to `EfficientAd.forward`."""
+
+    def __init__(self, networks: EfficientAd) -> None:
+        super().__init__()
+        teacher, student = networks.teacher, networks.student
+        first_teacher, first_student = _first(teacher.trunk), _first(student.trunk)
+        self.stem = stack_outputs(first_teacher, first_student)
+        self.stem_channels = first_teacher.out_channels
+        self.teacher_trunk, self.student_trunk = teacher.trunk[1:], student.trunk[1:]
+        standardised = fold_standardisation(teacher.head, networks.mean, networks.std)
+        imitates_teacher, imitates_autoencoder = split_outputs(student.head, networks.channels)
+        self.difference = stack_inputs(standardised, negate(imitates_teacher))
+        self.expectation = imitates_autoencoder
+        self.autoencoder = networks.autoencoder
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Mean squares over channels: structural first, logical second."""
+        stem = self.stem(image)
+        hidden_teacher = self.teacher_trunk(stem[:, : self.stem_channels])
+        hidden_student = self.student_trunk(stem[:, self.stem_channels :])
+        structural = self.difference(torch.cat([hidden_teacher, hidden_student], 1))
+        logical = self.autoencoder(image) - self.expectation(hidden_student)
+        return torch.stack([structural.square().mean(1), logical.square().mean(1)], 1)
+
+
+def fold(networks: EfficientAd) -> FoldedEfficientAd:
+    """The network to export; works on copies, the given networks stay as they are."""
+    return FoldedEfficientAd(networks).eval().requires_grad_(False)
+
+
+def _first(trunk: nn.Sequential) -> nn.Conv2d:
+    layer = trunk[0]
+    assert isinstance(layer, nn.Conv2d)  # noqa: S101 - a PDN begins with a convolution
+    return layer
+
+
+def _convolution(like: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    made = nn.Conv2d(weight.shape[1], weight.shape[0], like.kernel_size, like.stride, like.padding)  # type: ignore[arg-type]
+    with torch.no_grad():
+        made.weight.copy_(weight)
+        made.bias.copy_(bias)  # type: ignore[union-attr]
+    return made
+
+
+def _bias(layer: nn.Conv2d) -> Tensor:
+    return layer.bias if layer.bias is not None else layer.weight.new_zeros(layer.out_channels)
+
+
+def fold_standardisation(layer: nn.Conv2d, mean: Tensor, std: Tensor) -> nn.Conv2d:
+    """(layer(x) - mean) / std as one convolution; mean and std are (C, 1, 1)."""
+    mean, std = mean.double(), std.double()
+    weight = layer.weight.double() / std[..., None]
+    bias = (_bias(layer).double() - mean.flatten()) / std.flatten()
+    return _convolution(layer, weight.float(), bias.float())
+
+
+def negate(layer: nn.Conv2d) -> nn.Conv2d:
+    """-layer(x)."""
+    return _convolution(layer, -layer.weight, -_bias(layer))
+
+
+def split_outputs(layer: nn.Conv2d, channels: int) -> tuple[nn.Conv2d, nn.Conv2d]:
+    """The first `channels` outputs and the others, as two convolutions."""
+    weight, bias = layer.weight, _bias(layer)
+    return _convolution(layer, weight[:channels], bias[:channels]), _convolution(
+        layer, weight[channels:], bias[channels:]
+    )
+
+
+def stack_outputs(a: nn.Conv2d, b: nn.Conv2d) -> nn.Conv2d:
+    """[a(x), b(x)] along channels."""
+    return _convolution(a, torch.cat([a.weight, b.weight]), torch.cat([_bias(a), _bias(b)]))
+
+
+def stack_inputs(a: nn.Conv2d, b: nn.Conv2d) -> nn.Conv2d:
+    """a(x) + b(y) as one convolution over [x, y]."""
+    return _convolution(a, torch.cat([a.weight, b.weight], 1), _bias(a) + _bias(b))

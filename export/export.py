@@ -1,0 +1,200 @@
+"""Run folder → `.lad`: fold, export, calibrate through each precision of this machine, prove parity, write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lad_edge.export.calibrate import Measured, Pipeline, calibrate
+from lad_edge.export.efficient_ad import fold
+from lad_edge.export.evaluate import evaluate
+from lad_edge.export.parity import MINIMUM_IMAGES, compare, require, torch_scores
+from lad_edge.export.to_onnx import to_onnx
+from numpy.typing import NDArray
+
+import lad_edge
+from lad_edge import bundle
+from lad_edge.backbones.pdn import description_side
+from lad_edge.bundle import Contract, Golden, Graph, Manifest
+from lad_edge.datasets import open_dataset
+from lad_edge.detectors.batches import IMAGENET_MEAN, IMAGENET_STD
+from lad_edge.detectors.efficient_ad import EfficientAd
+from lad_edge.errors import DataError, UsageError
+from lad_edge.images import read_image
+from lad_edge.inspector import load
+from lad_edge.runtime import available, default_runtime, open_runtime
+from lad_edge.scoring.efficient_ad import GRAPH
+from lad_edge.thresholds import parse_policy
+from lad_edge.training.fit import load_networks
+from lad_edge.training.run_folder import RunDescription
+
+BORDER_CELLS = 4  # a PDN without padding describes 56 of 64 cells (decision E-1)
+GOLDEN_TOLERANCE = {
+    "f32": 1e-3,
+    "bf16": 5e-2,
+}  # of the self-test on another machine: other kernels round in another order
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """precisions: None = f32 and whatever this machine multiplies natively. golden: good frames that travel in the bundle."""
+
+    policy: str = "conformal:5%"
+    precisions: tuple[str, ...] | None = None
+    golden: int = 2
+    border_mode: str = "zero"
+    threads: int | None = None
+    data: Path | None = None  # where the images are now, if not where they were at training
+    test: bool = True  # measure the engine on the test images, if there are any, and keep the figures in the bundle
+
+
+def export_run(folder: Path, out: Path, options: ExportOptions) -> dict[str, Any]:
+    """Export a finished run and return what was proven. Nothing is written unless parity holds.
+
+    Raises DataError for missing images, UsageError for bad options, ParityError when torch and the exported pipeline disagree.
+    """
+    description, config, networks = load_networks(folder)
+    root = options.data or Path(description.data)
+    validation = _read(root, description.validation)
+    parity_images = validation + _read(root, description.train[: max(0, MINIMUM_IMAGES - len(validation))])
+    contract = _contract(description, config.side)
+    parameters = {
+        "border": BORDER_CELLS,
+        "border_mode": options.border_mode,
+        "maps_side": description_side(config.side),
+        "sigmoid": config.sigmoid,
+    }
+    onnx = to_onnx(fold(networks), torch.zeros(1, 3, config.side, config.side), ["image"], ["maps"])
+    graph = _graph(config.side)
+    golden = golden_frames(validation, options.golden)
+    measured: dict[str, Measured] = {}
+    proven: dict[str, Any] = {}
+    for precision in _precisions(options):
+        with open_runtime(None, {GRAPH: (graph, onnx)}, precision=precision, threads=options.threads) as runtime:
+            pipeline = Pipeline(description.detector, contract, parameters, runtime)
+            measured[precision] = calibrate(pipeline, validation, golden, parse_policy(options.policy))
+            proven[precision] = _prove(networks, pipeline, measured, parity_images)
+    manifest = _manifest(description, contract, parameters, graph, measured, proven)
+    tensors: dict[str, NDArray[Any]] = {
+        graph.tensor: np.frombuffer(onnx, np.uint8),
+        manifest.golden.frames: np.stack(golden),
+    }
+    for one in measured.values():
+        tensors |= one.tensors()
+    sha256 = bundle.write(out, manifest, tensors)
+    metrics = _test(out, root, description) if options.test else {}
+    if metrics:
+        sha256 = bundle.write(out, replace(manifest, metrics=metrics), tensors)
+    return {"bundle": str(out), "sha256": sha256, "parity": proven, "metrics": metrics} | {
+        "thresholds": {name: one.calibration.threshold for name, one in measured.items()},
+        "statement": measured["f32"].calibration.policy.statement,
+    }
+
+
+def golden_frames(validation: Sequence[Image], count: int) -> list[Image]:
+    """Good frames of one size that are spread over the validation set, and one spoilt frame that must stay noticed."""
+    if count < 1:
+        raise UsageError(f"--golden {count}: at least 1 good frame has to travel in the bundle for the self-test")
+    same = [image for image in validation if image.shape == validation[0].shape]
+    good = [same[i] for i in np.linspace(0, len(same) - 1, min(count, len(same))).astype(int)]
+    spoilt = good[0].copy()
+    height, width = spoilt.shape[:2]
+    window = (slice(height * 3 // 8, height * 5 // 8), slice(width * 3 // 8, width * 5 // 8))
+    spoilt[window] = 255 - spoilt[window]
+    return [*good, spoilt]
+
+
+def _prove(
+    networks: EfficientAd, pipeline: Pipeline, measured: dict[str, Measured], images: Sequence[Image]
+) -> dict[str, Any]:
+    """Full precision must equal torch; a reduced one states its error and how many verdicts change under its own calibration."""
+    precision = pipeline.runtime.precision
+    calibration, full = measured[precision].calibration, measured["f32"].calibration
+    expected = torch_scores(networks, images, pipeline.contract, pipeline.parameters, full.normalisation)
+    found = pipeline.scores(images, calibration.normalisation)
+    parity = compare(expected, found, (full.threshold, calibration.threshold))
+    if precision == "f32":
+        require(parity, f"parity of {pipeline.runtime.name} f32 with torch")
+    return parity.as_json() | {"runtime": f"{pipeline.runtime.name} {pipeline.runtime.version}"}
+
+
+def _test(engine: Path, root: Path, description: RunDescription) -> dict[str, Any]:
+    """Figures of the finished engine on the test images of the data set; empty if it has none of one kind."""
+    dataset = open_dataset(root, layout=description.layout)
+    labels = {record.label == "good" for record in dataset.select(split="test")}
+    if labels != {True, False}:
+        return {}
+    with load(engine) as inspector:
+        metrics = evaluate(inspector, dataset).metrics
+    del metrics["seconds"]  # the same export gives the same bytes
+    return metrics
+
+
+def _precisions(options: ExportOptions) -> list[str]:
+    wanted = options.precisions or available()[default_runtime()]
+    return ["f32", *(precision for precision in wanted if precision != "f32")]
+
+
+def _contract(description: RunDescription, side: int) -> Contract:
+    return Contract(
+        width=description.width,
+        height=description.height,
+        pixel_format=description.pixel_format,
+        roi=description.roi,
+        size=(side, side),
+        channel_order="rgb",
+        resize="bilinear-antialias",
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    )
+
+
+def _graph(side: int) -> Graph:
+    maps = description_side(side)
+    return Graph(f"graph/{GRAPH}", "onnx", {"image": (1, 3, side, side)}, {"maps": (1, 2, maps, maps)})
+
+
+def _manifest(
+    description: RunDescription,
+    contract: Contract,
+    parameters: dict[str, Any],
+    graph: Graph,
+    measured: dict[str, Measured],
+    proven: dict[str, Any],
+) -> Manifest:
+    return Manifest(
+        name="".join(c if c.isalnum() or c in "._-" else "-" for c in description.name)[:64],
+        detector=description.detector,
+        tool_version=lad_edge.__version__,
+        contract=contract,
+        graphs={GRAPH: graph},
+        calibrations={name: one.calibration for name, one in measured.items()},
+        golden=Golden("golden/frames", {name: GOLDEN_TOLERANCE[name] for name in measured}),
+        parameters=parameters,
+        parity=proven,
+        provenance={
+            **description.provenance,
+            "config": dict(description.config),
+            "train_images": len(description.train),
+            "validation_images": len(description.validation),
+        },
+        metrics={},
+    )
+
+
+def _read(root: Path, names: Sequence[str]) -> list[Image]:
+    images = []
+    for name in names:
+        if not (root / name).is_file():
+            raise DataError(
+                f"{root / name}: an image of the training is missing; pass --data with the folder where the data set is now"
+            )
+        image, _ = read_image(root / name)
+        images.append(image.astype(np.uint8, copy=False))
+    return images

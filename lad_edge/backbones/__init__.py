@@ -1,0 +1,1 @@
+"""Frozen feature extractors: an image batch goes in, feature maps come out."""

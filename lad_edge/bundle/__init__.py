@@ -1,0 +1,32 @@
+"""The file that crosses from the workstation to the edge: manifest, graphs, tables, golden frames; all verified."""
+
+from lad_edge.bundle.layout import TensorInfo
+from lad_edge.bundle.manifest import (
+    FORMAT_VERSION,
+    PRECISIONS,
+    Calibration,
+    Contract,
+    Golden,
+    Graph,
+    Manifest,
+    Policy,
+)
+from lad_edge.bundle.reader import Bundle, loads, read
+from lad_edge.bundle.writer import replace_threshold, write
+
+__all__ = [
+    "FORMAT_VERSION",
+    "PRECISIONS",
+    "Bundle",
+    "Calibration",
+    "Contract",
+    "Golden",
+    "Graph",
+    "Manifest",
+    "Policy",
+    "TensorInfo",
+    "loads",
+    "read",
+    "replace_threshold",
+    "write",
+]

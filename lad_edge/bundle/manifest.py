@@ -1,0 +1,312 @@
+"""The manifest: everything the edge needs to know about a detector, as frozen values with a strict JSON form."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from lad_edge.bundle.fields import Fields, Json, checked_integer, checked_list, finite_number, plain
+from lad_edge.bundle.layout import DTYPES, MAX_DIMS, MAX_TENSORS, TensorInfo, check_tensor_name
+from lad_edge.bundle.refused import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+T = TypeVar("T")
+
+FORMAT_VERSION = 1
+PRECISIONS = ("f32", "bf16", "f16", "int8")
+PIXEL_FORMATS = ("bgr8", "rgb8", "mono8")
+POLICIES = ("conformal", "quantile", "fixed")
+MAX_SIDE_PX = 1 << 16
+
+_WORD = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One network: `tensor` holds its bytes (U8), `format` is "onnx"; inputs and outputs are float32 of fixed shape."""
+
+    tensor: str
+    format: str
+    inputs: Mapping[str, tuple[int, ...]]
+    outputs: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a frame must be and how its pixels become the input tensor.
+
+    width, height: of the frame in px, None = any. roi: (x, y, width, height) in px of the frame, None = all of it.
+    size: (height, width) of the network input in px. mean, std: per channel in `channel_order`, for values in 0..1.
+    """
+
+    width: int | None
+    height: int | None
+    pixel_format: str
+    roi: tuple[int, int, int, int] | None
+    size: tuple[int, int]
+    channel_order: str
+    resize: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How the threshold was chosen. value: false-reject rate, quantile or threshold; n: images it rests on."""
+
+    name: str
+    value: float
+    n: int
+    statement: str
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was measured on good validation images through one runtime at one precision.
+
+    normalisation: branch → (low, high) quantile of its raw map. scores: tensor of the sorted float64 image scores.
+    envelope: (lowest, highest) plausible image score. golden_scores: tensor of the scores of the golden frames.
+    """
+
+    runtime: str
+    normalisation: Mapping[str, tuple[float, float]]
+    threshold: float
+    policy: Policy
+    scores: str
+    envelope: tuple[float, float]
+    golden_scores: str
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Frames of known score. frames: U8 tensor (N, H, W, 3) or (N, H, W); tolerance: precision → relative error."""
+
+    frames: str
+    tolerance: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The whole manifest. The writer fills `tensors`; parameters, parity, provenance and metrics are free-form JSON."""
+
+    name: str
+    detector: str
+    tool_version: str
+    contract: Contract
+    graphs: Mapping[str, Graph]
+    calibrations: Mapping[str, Calibration]
+    golden: Golden
+    parameters: Mapping[str, Json] = field(default_factory=dict)
+    parity: Mapping[str, Json] = field(default_factory=dict)
+    provenance: Mapping[str, Json] = field(default_factory=dict)
+    metrics: Mapping[str, Json] = field(default_factory=dict)
+    tensors: Mapping[str, TensorInfo] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+    kind: str = "lad"
+
+    def to_json(self) -> dict[str, Json]:
+        """Return plain dicts, lists and scalars, ready for json.dumps."""
+        return cast("dict[str, Json]", plain(self))
+
+
+def parse_manifest(value: object) -> Manifest:
+    """Return the manifest in a JSON value; a missing, unknown or wrong key is refused by its dotted name."""
+    top = Fields(value, "")
+    version, kind = _version(top), top.text("kind")
+    if kind != "lad":
+        raise Refused("VERSION", f"this is a bundle of kind '{kind[:40]}'; this program reads kind 'lad'")
+    manifest = Manifest(
+        format_version=version,
+        kind=kind,
+        name=_word(top.take("name"), "name"),
+        detector=_word(top.take("detector"), "detector"),
+        tool_version=top.text("tool_version"),
+        parameters=top.free_form("parameters"),
+        contract=_contract(top.take("contract")),
+        graphs=_named(top.each("graphs", _graph), "graphs"),
+        calibrations=_by_precision(top.each("calibrations", _calibration), "calibrations"),
+        golden=_golden(top.take("golden")),
+        parity=top.free_form("parity"),
+        provenance=top.free_form("provenance"),
+        metrics=top.free_form("metrics"),
+        tensors=_tensors(top),
+    )
+    top.end()
+    return manifest
+
+
+def _version(top: Fields) -> int:
+    version = top.integer("format_version", 0, 2**31)
+    if version != FORMAT_VERSION:
+        remedy = "update lad-edge" if version > FORMAT_VERSION else "export the detector again"
+        raise Refused("VERSION", f"format version {version}; this program reads version {FORMAT_VERSION}: {remedy}")
+    return version
+
+
+def _contract(value: object) -> Contract:
+    fields = Fields(value, "contract")
+    contract = Contract(
+        width=fields.optional("width", _side),
+        height=fields.optional("height", _side),
+        pixel_format=fields.choice("pixel_format", *PIXEL_FORMATS),
+        roi=fields.optional("roi", _roi),
+        size=cast("tuple[int, int]", fields.integers("size", 2, 1, MAX_SIDE_PX)),
+        channel_order=fields.choice("channel_order", "rgb"),
+        resize=fields.choice("resize", "bilinear-antialias"),
+        mean=cast("tuple[float, float, float]", fields.numbers("mean", 3)),
+        std=cast("tuple[float, float, float]", fields.numbers("std", 3)),
+    )
+    fields.end()
+    _check_contract(contract)
+    return contract
+
+
+def _check_contract(contract: Contract) -> None:
+    if (contract.width is None) != (contract.height is None):
+        raise Refused("MANIFEST", "'contract.width' and 'contract.height': expected both or neither")
+    if min(contract.std) <= 0:
+        raise Refused("MANIFEST", f"'contract.std': expected values above 0, came {contract.std}")
+    if contract.roi and contract.width is not None and contract.height is not None:
+        x, y, width, height = contract.roi
+        if x + width > contract.width or y + height > contract.height:
+            raise Refused(
+                "MANIFEST", f"'contract.roi' {contract.roi} leaves the frame of {contract.width}x{contract.height} px"
+            )
+
+
+def _side(value: object, where: str) -> int:
+    return checked_integer(value, 1, MAX_SIDE_PX, where)
+
+
+def _roi(value: object, where: str) -> tuple[int, int, int, int]:
+    x, y, width, height = checked_list(value, 4, where)
+    return (
+        checked_integer(x, 0, MAX_SIDE_PX, where),
+        checked_integer(y, 0, MAX_SIDE_PX, where),
+        _side(width, where),
+        _side(height, where),
+    )
+
+
+def _graph(value: object, where: str) -> Graph:
+    fields = Fields(value, where)
+    graph = Graph(
+        tensor=check_tensor_name(fields.text("tensor")),
+        format=fields.choice("format", "onnx"),
+        inputs=_not_empty(fields.each("inputs", _shape), f"{where}.inputs"),
+        outputs=_not_empty(fields.each("outputs", _shape), f"{where}.outputs"),
+    )
+    fields.end()
+    return graph
+
+
+def _calibration(value: object, where: str) -> Calibration:
+    fields = Fields(value, where)
+    calibration = Calibration(
+        runtime=_word(fields.take("runtime"), f"{where}.runtime"),
+        normalisation=fields.each("normalisation", _range),
+        threshold=fields.number("threshold"),
+        policy=_policy(fields.take("policy"), f"{where}.policy"),
+        scores=check_tensor_name(fields.text("scores")),
+        envelope=_envelope(fields.numbers("envelope", 2), f"{where}.envelope"),
+        golden_scores=check_tensor_name(fields.text("golden_scores")),
+    )
+    fields.end()
+    return calibration
+
+
+def _policy(value: object, where: str) -> Policy:
+    fields = Fields(value, where)
+    policy = Policy(
+        name=fields.choice("name", *POLICIES),
+        value=fields.number("value"),
+        n=fields.integer("n", 0, 2**31),
+        statement=fields.text("statement"),
+    )
+    fields.end()
+    return policy
+
+
+def _golden(value: object) -> Golden:
+    fields = Fields(value, "golden")
+    frames = check_tensor_name(fields.text("frames"))
+    golden = Golden(frames, _by_precision(fields.each("tolerance", _tolerance), "golden.tolerance"))
+    fields.end()
+    return golden
+
+
+def _tensors(top: Fields) -> dict[str, TensorInfo]:
+    tensors = top.each("tensors", _tensor)
+    if len(tensors) > MAX_TENSORS:
+        raise Refused("SIZE", f"{len(tensors)} tensors; expected at most {MAX_TENSORS}")
+    for name in tensors:
+        check_tensor_name(name)
+    return tensors
+
+
+def _tensor(value: object, where: str) -> TensorInfo:
+    fields = Fields(value, where)
+    info = TensorInfo(fields.choice("dtype", *DTYPES), _shape(fields.take("shape"), where), fields.text("sha256"))
+    fields.end()
+    if not _SHA256.fullmatch(info.sha256):
+        raise Refused("MANIFEST", f"'{where}.sha256': expected 64 lower-case hex digits, came {info.sha256[:80]!r}")
+    return info
+
+
+def _shape(value: object, where: str) -> tuple[int, ...]:
+    items = checked_list(value, None, where)
+    if len(items) > MAX_DIMS:
+        raise Refused("SHAPE", f"'{where}': expected at most {MAX_DIMS} dimensions, came {len(items)}")
+    return tuple(checked_integer(item, 1, 2**40, where) for item in items)
+
+
+def _range(value: object, where: str) -> tuple[float, float]:
+    low, high = (float(finite_number(item, where)) for item in checked_list(value, 2, where))
+    if not low < high:
+        raise Refused(
+            "MANIFEST", f"'{where}': expected low < high, came {low} and {high}; the validation images are too alike"
+        )
+    return low, high
+
+
+def _envelope(value: tuple[float, ...], where: str) -> tuple[float, float]:
+    low, high = value
+    if not low <= high:
+        raise Refused("MANIFEST", f"'{where}': expected low <= high, came {low} and {high}")
+    return low, high
+
+
+def _tolerance(value: object, where: str) -> float:
+    number = float(finite_number(value, where))
+    if not 0 < number < 1:
+        raise Refused("MANIFEST", f"'{where}': expected a relative error between 0 and 1, came {number}")
+    return number
+
+
+def _word(value: object, where: str) -> str:
+    if not isinstance(value, str) or not _WORD.fullmatch(value):
+        raise Refused("MANIFEST", f"'{where}': expected 1 to 64 of A-Z a-z 0-9 . _ -, came {str(value)[:80]!r}")
+    return value
+
+
+def _named(values: dict[str, T], where: str) -> dict[str, T]:
+    for name in values:
+        _word(name, where)
+    return _not_empty(values, where)
+
+
+def _by_precision(values: dict[str, T], where: str) -> dict[str, T]:
+    for name in values:
+        if name not in PRECISIONS:
+            raise Refused("MANIFEST", f"'{where}.{name}': expected a precision out of {', '.join(PRECISIONS)}")
+    return _not_empty(values, where)
+
+
+def _not_empty(values: dict[str, T], where: str) -> dict[str, T]:
+    if not values:
+        raise Refused("MANIFEST", f"'{where}': expected at least one entry, came none")
+    return values

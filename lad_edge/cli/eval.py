@@ -1,0 +1,159 @@
+"""lad-edge eval: a run folder or an engine file goes in, figures and pictures of its performance on a test set come out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lad_edge.cli.arguments import add_engine_options, add_json, positive_int, print_json
+
+if TYPE_CHECKING:
+    from lad_edge.datasets import Dataset
+    from lad_edge.export.evaluate import Evaluation
+    from lad_edge.inspector import Inspector
+
+_EPILOG = """\
+examples:
+  lad-edge eval runs/part                                   on the test images of the data set it was trained on
+  lad-edge eval part.lad --data mvtec_loco/juice_bottle --out eval/
+
+Writes metrics.json, roc.png, scores.png and contact_sheet.png. A run folder is exported first: the figures are those of the
+pipeline that runs on the line, not of the training code.
+"""
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the verb."""
+    parser = verbs.add_parser(
+        "eval",
+        help="measure a trained detector on a test set (workstation)",
+        description="Image AUROC per kind of anomaly, pixel AUROC, and what the threshold does on test images.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", type=Path, metavar="RUN|X.lad")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="data set with test images; default: the one of the training"
+    )
+    parser.add_argument("--layout", default="auto")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where figures and pictures go; default: RUN/eval, or X-eval"
+    )
+    parser.add_argument(
+        "--tiles", type=positive_int, default=20, metavar="N", help="images on the contact sheet (default: %(default)s)"
+    )
+    add_engine_options(parser)
+    add_json(parser, "print the figures as JSON")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures; returns 0."""
+    from lad_edge.errors import UsageError
+    from lad_edge.training.run_folder import read_description
+
+    if args.what.is_dir():
+        description = read_description(args.what)
+        data, out = args.data or Path(description.data), args.out or args.what / "eval"
+        with tempfile.TemporaryDirectory() as folder:
+            engine = _export(args.what, data, Path(folder))
+            return _measure(args, engine, data, out)
+    if args.data is None:
+        raise UsageError(f"eval {args.what}: an engine file does not know where test images are; pass --data DIR")
+    return _measure(args, args.what, args.data, args.out or args.what.with_name(f"{args.what.stem}-eval"))
+
+
+def _export(run_folder: Path, data: Path, folder: Path) -> Path:
+    from lad_edge.export.export import ExportOptions, export_run
+
+    engine = folder / "engine.lad"
+    export_run(run_folder, engine, ExportOptions(data=data, test=False))
+    return engine
+
+
+def _measure(args: argparse.Namespace, engine: Path, data: Path, out: Path) -> int:
+    from tqdm import tqdm
+
+    from lad_edge.datasets import open_dataset
+    from lad_edge.export.evaluate import evaluate
+    from lad_edge.inspector import load
+
+    dataset = open_dataset(data, layout=args.layout)
+    with load(engine, runtime=args.runtime, precision=args.precision, threads=args.threads) as inspector:
+        found = evaluate(
+            inspector, dataset, lambda records: tqdm(records, unit="image", disable=not sys.stderr.isatty())
+        )
+        metrics = found.metrics | {
+            "engine": f"{inspector.runtime.name} {inspector.runtime.precision}",
+            "data": dataset.category,
+        }
+        _write(out, found, metrics, inspector, args.tiles)
+    if args.json:
+        print_json(metrics)
+    else:
+        _print(metrics, dataset, found, out)
+    return 0
+
+
+def _write(out: Path, found: Evaluation, metrics: dict[str, object], inspector: Inspector, tiles: int) -> None:
+    from lad_edge.metrics.pictures import contact_sheet, roc_picture, score_picture
+
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n")
+    scores: dict[str, list[float]] = {}
+    for one in found.judged:
+        scores.setdefault(one.record.label, []).append(one.result.score or 0.0)
+    roc_picture(scores, out / "roc.png")
+    score_picture(scores, inspector.threshold, out / "scores.png")
+    contact_sheet(_tiles(found, inspector, tiles), out / "contact_sheet.png")
+
+
+def _tiles(found: Evaluation, inspector: Inspector, count: int) -> list[tuple[str, object, object]]:
+    """The same number of images of each label, spread over their scores."""
+    import cv2
+    import numpy as np
+
+    from lad_edge.images import read_image
+    from lad_edge.metrics.pictures import heat
+
+    labels = sorted({one.record.label for one in found.judged})
+    good_scores = [one.result.score or 0.0 for one in found.judged if one.record.label == "good"]
+    low = float(np.median(good_scores)) if good_scores else 0.0
+    tiles: list[tuple[str, object, object]] = []
+    for label in labels:
+        ranked = sorted((one for one in found.judged if one.record.label == label), key=lambda one: one.rank)
+        for position in np.linspace(0, len(ranked) - 1, min(len(ranked), max(1, count // len(labels)))).astype(int):
+            one = ranked[position]
+            image, pixel_format = read_image(one.record.path)
+            bgr = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if pixel_format == "mono8" else image
+            caption = f"{label.split('_')[0]} {one.record.path.stem}: {one.result.verdict.value} {one.result.score:.3f}"
+            tiles.append(
+                (
+                    caption,
+                    bgr,
+                    heat(bgr, one.result.anomaly_map, min(low, inspector.threshold / 2), inspector.threshold),
+                )
+            )
+    return tiles
+
+
+def _print(metrics: dict[str, object], dataset: Dataset, found: Evaluation, out: Path) -> None:
+    print(f"{dataset.category}: {metrics['images']}, {metrics['engine']}, {metrics['seconds']} s")
+    for name in (
+        "image_auroc",
+        "image_auroc_by_label",
+        "image_auroc_mean",
+        "pixel_auroc",
+        "threshold",
+        "false_rejects",
+        "misses",
+    ):
+        if name in metrics:
+            print(f"  {name.replace('_', ' '):22} {metrics[name]}")
+    for one in found.unjudged:
+        print(f"  not judged: {one.record.path}: {one.result.detail}")
+    print(f"figures and pictures: {out}")

@@ -1,0 +1,117 @@
+"""lad-edge info: an engine file goes in; what it holds, how it was calibrated and where it comes from comes out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lad_edge.bundle import Bundle, read
+from lad_edge.cli.arguments import add_json, print_json
+
+_EPILOG = """\
+examples:
+  lad-edge info part.lad
+  lad-edge info part.lad --json | jq .manifest.calibrations
+
+The whole file is verified first: a file that is shown is a file that would run.
+"""
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the verb."""
+    parser = verbs.add_parser(
+        "info",
+        help="show what an engine file holds",
+        description="Verifies an engine file and shows its contract, networks, calibration, parity and provenance.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", type=Path, metavar="X.lad")
+    add_json(parser, "the manifest as JSON, with size and sha256 of the file")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the file's content."""
+    bundle = read(args.file)
+    if args.json:
+        print_json(document(bundle))
+    else:
+        print("\n".join(_lines(bundle)))
+    return 0
+
+
+def document(bundle: Bundle) -> dict[str, Any]:
+    """Everything about a bundle but the tensors' contents, as JSON values."""
+    return {
+        "path": str(bundle.path),
+        "sha256": bundle.sha256,
+        "size_bytes": bundle.path.stat().st_size,
+        "manifest": bundle.manifest.to_json(),
+    }
+
+
+def _lines(bundle: Bundle) -> Iterator[str]:
+    manifest = bundle.manifest
+    yield f"{bundle.path}: {manifest.name}, detector {manifest.detector}, made by lad-edge {manifest.tool_version}"
+    yield f"  {_mib(bundle.path.stat().st_size)}, sha256 {bundle.sha256}, verified"
+    yield from _contract_lines(bundle)
+    yield from _graph_lines(bundle)
+    yield from _calibration_lines(bundle)
+    for title in ("parameters", "parity", "metrics", "provenance"):
+        yield from _free_lines(title, getattr(manifest, title))
+
+
+def _contract_lines(bundle: Bundle) -> Iterator[str]:
+    contract = bundle.manifest.contract
+    geometry = "any size" if contract.width is None else f"{contract.width}×{contract.height} px"
+    roi = "all of it" if contract.roi is None else "x {}, y {}, {}×{} px".format(*contract.roi)
+    yield "frames"
+    yield f"  {geometry}, {contract.pixel_format}; inspected: {roi}"
+    yield f"  network input {contract.size[1]}×{contract.size[0]} px {contract.channel_order}, {contract.resize}"
+    frames = bundle.golden_frames
+    yield f"  {len(frames)} golden frames {frames.shape[2]}×{frames.shape[1]} px for the self-test"
+
+
+def _graph_lines(bundle: Bundle) -> Iterator[str]:
+    yield "networks"
+    for role, graph in bundle.manifest.graphs.items():
+        shapes = f"{_shapes(graph.inputs)} → {_shapes(graph.outputs)}"
+        yield f"  {role}: {graph.format}, {_mib(len(bundle.graph_bytes(role)))}, {shapes}"
+
+
+def _calibration_lines(bundle: Bundle) -> Iterator[str]:
+    yield "calibration"
+    for precision, calibration in bundle.manifest.calibrations.items():
+        scores, policy = bundle.scores(precision), calibration.policy
+        yield f"  {precision} through {calibration.runtime}: threshold {calibration.threshold:.6g} ({policy.statement})"
+        low, middle, high = np.quantile(scores, (0.0, 0.5, 1.0))
+        yield f"    scores of {len(scores)} good parts: {low:.4g} to {high:.4g}, median {middle:.4g}"
+
+
+def _free_lines(title: str, values: Mapping[str, object]) -> Iterator[str]:
+    if values:
+        yield title
+        for name, value in flat(values):
+            yield f"  {name}: {value}"
+
+
+def flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Nested mappings as (dotted name, value)."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _shapes(tensors: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in tensors.items())
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**20:.2f} MiB"

@@ -1,0 +1,236 @@
+"""lad-edge run: a source and an engine go in; a verdict for each part comes out, live, as JSON and as pictures."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lad_edge.cli.arguments import (
+    add_engine_options,
+    finite_float,
+    positive_duration_ms,
+    positive_float,
+    positive_int,
+)
+from lad_edge.errors import UsageError
+from lad_edge.stream.stopping import StopSignal
+from lad_edge.values import Verdict
+
+if TYPE_CHECKING:  # the rest is imported after the signals are in hand: it takes a while
+    from collections.abc import Sequence
+
+    from lad_edge.bundle import Bundle
+    from lad_edge.inspector import Inspector, Options
+    from lad_edge.stream.loop import Line
+    from lad_edge.stream.sinks import Sink
+    from lad_edge.stream.sources import Source
+
+_EPILOG = """\
+examples:
+  lad-edge run --engine part.lad --camera 0
+  lad-edge run --engine part.lad --source shift1.mp4 --out shift1.jsonl --overlays ng-parts
+  lad-edge run --engine part.lad --source rtsp://user:password@10.0.0.7/stream --deadline 100ms --json | plc-bridge
+
+A terminal gets one line per part, a pipe gets JSON lines. Every captured frame has exactly one record: OK, NG, or
+UNKNOWN with its reasons, dropped frames included. OK is earned; treat UNKNOWN like NG. Ctrl-C ends cleanly. Exit code 0
+means that the line ran, whatever the verdicts were.
+"""
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the verb."""
+    parser = verbs.add_parser(
+        "run",
+        help="judge a camera, a video, a folder of images or a stream",
+        description="Judges every frame of a source with an engine.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_options(parser)
+    parser.set_defaults(func=run)
+
+
+def parse_run(words: Sequence[str]) -> argparse.Namespace:
+    """The words after `lad-edge run`, for verbs that are a run with given words."""
+    parser = argparse.ArgumentParser(prog="lad-edge run")
+    _add_options(parser)
+    return parser.parse_args(words)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the line until the source or somebody ends it."""
+    with StopSignal() as stop:
+        line = run_line(args, stop)
+        leave_stuck_driver_behind(line)
+    return 0
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--engine", type=Path, required=True, metavar="X.lad", help="made by 'lad-edge export'")
+    _add_source_options(parser)
+    _add_output_options(parser)
+    parser.add_argument("--threshold", type=finite_float, help="replaces the one in the bundle")
+    parser.add_argument(
+        "--deadline", type=positive_duration_ms, metavar="TIME", help="later than that after the capture: UNKNOWN"
+    )
+    parser.add_argument(
+        "--max-age", type=positive_duration_ms, metavar="TIME", help="frames older than that at the start: UNKNOWN"
+    )
+    add_engine_options(parser)
+
+
+def _add_source_options(parser: argparse.ArgumentParser) -> None:
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--camera", metavar="N", help="index or device of a camera: 0, /dev/video0")
+    where.add_argument("--source", metavar="FILE|FOLDER|URL", help="video, image, folder of images, rtsp:// or http://")
+    group = parser.add_argument_group("frames")
+    group.add_argument(
+        "--queue",
+        choices=("latest", "all"),
+        help="latest: the newest frame wins (default for live sources); all: every frame in order (default for files)",
+    )
+    group.add_argument("--fps", type=positive_float, help="play a file at this rate; default: as fast as it goes")
+    group.add_argument("--max-frames", type=positive_int, metavar="N", help="stop after N captured frames")
+    group.add_argument("--pixel-format", choices=("mono8", "bgr8"), help="convert the source's frames to this first")
+    group.add_argument(
+        "--allow-repeats", action="store_true", help="a live picture without noise may stay the same (rendered streams)"
+    )
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument("--out", type=Path, metavar="FILE", help="append JSON lines to this file")
+    group.add_argument(
+        "--sync",
+        choices=("record", "close"),
+        default="close",
+        help="record: each record is on the disk before the next part; default: close",
+    )
+    group.add_argument("--overlays", type=Path, metavar="FOLDER", help="save pictures with heat and regions")
+    group.add_argument("--save", default="ng", metavar="ng,unknown,ok", help="which of them; default: ng")
+    how = group.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="JSON lines on standard output, even on a terminal")
+    how.add_argument("--lines", action="store_true", help="lines for a person, even into a pipe")
+    how.add_argument("--quiet", action="store_true", help="nothing on standard output")
+
+
+def run_line(args: argparse.Namespace, stop: StopSignal, extra: Sequence[Sink] = ()) -> Line:
+    """Opens everything, runs the line to its end, prints the summary; `extra` sinks see every result too."""
+    from lad_edge import bundle
+    from lad_edge.inspector import Inspector
+
+    wanted, engine = verdicts(args.save), bundle.read(args.engine)
+    source = _open_source(args, engine)
+    with ExitStack() as stack:
+        inspector = stack.enter_context(Inspector(engine, _options(args, source.live, wanted)))
+        sinks = [*_open_sinks(args, engine, source.live, wanted, stack), *extra]
+        notice(headline(inspector))
+        line = _line(args, source, inspector, sinks, stop)
+        try:
+            line.run()
+        finally:
+            if line.stats.parts:
+                notice(line.stats.table(line.mailbox.dropped))
+    return line
+
+
+def verdicts(text: str) -> frozenset[Verdict]:
+    """`ng,unknown` → the verdicts. Raises UsageError."""
+    names = [name.strip().upper() for name in text.split(",") if name.strip()]
+    unknown = [name.lower() for name in names if name not in Verdict.__members__]
+    if unknown or not names:
+        raise UsageError(f"--save takes a list out of ng,unknown,ok; came '{text}'")
+    return frozenset(Verdict[name] for name in names)
+
+
+def _open_source(args: argparse.Namespace, engine: Bundle) -> Source:
+    from lad_edge.stream.sources import Converted, open_camera, open_source
+
+    contract = engine.manifest.contract
+    size = (contract.width, contract.height) if contract.width and contract.height else None
+    source = open_source(args.source) if args.camera is None else open_camera(args.camera, size)
+    if args.fps and source.live:
+        raise UsageError("--fps plays a file at a rate; a live source has its own: leave --fps away")
+    return Converted(source, args.pixel_format) if args.pixel_format else source
+
+
+def _options(args: argparse.Namespace, live: bool, wanted: frozenset[Verdict]) -> Options:
+    from lad_edge.inspector import Options
+
+    return Options(
+        runtime=args.runtime,
+        precision=args.precision,
+        threads=args.threads,
+        threshold=args.threshold,
+        deadline_ms=args.deadline,
+        max_age_ms=args.max_age,
+        live=live and not args.allow_repeats,
+        maps_for=wanted if args.overlays else frozenset(),
+    )
+
+
+def _open_sinks(
+    args: argparse.Namespace, engine: Bundle, live: bool, wanted: frozenset[Verdict], stack: ExitStack
+) -> list[Sink]:
+    from lad_edge.stream.overlays import OverlaySink
+    from lad_edge.stream.sinks import ConsoleSink, JsonlSink, PipeSink
+
+    sinks: list[Sink] = []
+    if args.out:
+        sinks.append(JsonlSink(args.out, args.sync))
+    if args.lines or (sys.stdout.isatty() and not (args.json or args.quiet)):
+        sinks.append(ConsoleSink(sys.stdout))
+    elif not args.quiet:
+        sinks.append(PipeSink(sys.stdout.fileno()))
+    if args.overlays:
+        when_full = "skip" if live else "wait"
+        sinks.append(OverlaySink(args.overlays, wanted, engine.manifest.contract.roi, when_full))
+    for sink in sinks:
+        stack.callback(sink.close)
+    return sinks
+
+
+def _line(args: argparse.Namespace, source: Source, inspector: Inspector, sinks: list[Sink], stop: StopSignal) -> Line:
+    from lad_edge.stream.capture import Pace
+    from lad_edge.stream.loop import Line, LineOptions
+    from lad_edge.stream.sinks import JsonlSink
+
+    first_seq = next((sink.next_seq for sink in sinks if isinstance(sink, JsonlSink)), 1)
+    options = LineOptions(
+        queue=args.queue,
+        pace=Pace(args.fps, args.max_frames),
+        first_seq=first_seq,
+        stop=stop.requested,
+        notice=notice,
+    )
+    line = Line(source, inspector, sinks, options)
+    stop.last_words = line.abandon
+    return line
+
+
+def headline(inspector: Inspector) -> str:
+    """Which engine, which runtime, which threshold and where it comes from: one line for a person."""
+    manifest, runtime, calibration = inspector.bundle.manifest, inspector.runtime, inspector.calibration
+    origin = calibration.policy.statement if inspector.options.threshold is None else "given by --threshold"
+    frames = len(inspector.bundle.golden_frames)
+    return (
+        f"{manifest.name} ({manifest.detector}) on {runtime.name} {runtime.version} {runtime.precision}; "
+        f"self-test passed on {frames} golden frames; threshold {inspector.threshold:.4f} ({origin})"
+    )
+
+
+def notice(text: str) -> None:
+    """A line for a person; standard output belongs to the results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def leave_stuck_driver_behind(line: Line) -> None:
+    """A thread that never comes back from its driver would be torn down under the interpreter's feet: leave at once."""
+    if line.capture.is_alive():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

@@ -1,0 +1,91 @@
+"""lad-edge train: images of good parts go in, a run folder comes out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from lad_edge.cli.arguments import add_json, positive_float, positive_int, print_json, roi_px
+
+_DETECTORS = {"efficient-ad": "efficient_ad", "efficient_ad": "efficient_ad", "dfsc": "dfsc"}
+_SETTINGS = ("size", "side", "steps", "batch", "seed", "margin")
+
+_EPILOG = """\
+examples:
+  lad-edge train dfsc --data good_parts/ --out runs/part                a folder of good images (and good/ bad/ subfolders)
+  lad-edge train dfsc --data mvtec_loco/juice_bottle --size xs --steps 10000
+  lad-edge train efficient-ad --data part/ --photographs imagenet/      with the penalty on ordinary photographs
+
+detectors:
+  dfsc          EfficientAD with the distinctive feature separation constraint: the better one for logical anomalies
+  efficient-ad  EfficientAD as published: a little better on scratches, dents and stains
+
+The paper trains 70 000 steps at size s (hours on a CPU, half an hour on a GPU); size xs is for boxes with a CPU only.
+A run that was killed goes on where it was: give the same command again.
+Next: lad-edge eval RUN, then lad-edge export RUN -o part.lad
+"""
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the verb."""
+    parser = verbs.add_parser(
+        "train",
+        help="train a detector from good images (workstation)",
+        description="Trains a detector from images of good parts only.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("detector", choices=sorted(_DETECTORS), metavar="DETECTOR", help="dfsc or efficient-ad")
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="folder, MVTec AD, MVTec LOCO or MVTec 3D layout"
+    )
+    parser.add_argument("--layout", default="auto", help="layout of the data; default: found out by looking")
+    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder; default: runs/DETECTOR-NAME-SIZE")
+    parser.add_argument("--size", choices=("xs", "s", "m"), help="width of the networks; default: s")
+    parser.add_argument(
+        "--side", type=positive_int, metavar="PX", help="side of the network's square input; default: 256"
+    )
+    parser.add_argument("--steps", type=positive_int, metavar="N", help="training steps; default: 70000")
+    parser.add_argument("--batch", type=positive_int, metavar="N", help="images per step; default: 1")
+    parser.add_argument("--lr", type=positive_float, metavar="X", help="learning rate; default: 1e-4")
+    parser.add_argument(
+        "--margin", type=positive_float, metavar="X", help="dfsc: margin of the constraint; default: 1.0"
+    )
+    parser.add_argument("--seed", type=int, help="default: 42")
+    parser.add_argument(
+        "--teacher", type=Path, metavar="FILE", help="weights of 'lad-edge train-teacher'; default: the ones that ship"
+    )
+    parser.add_argument(
+        "--photographs", type=Path, metavar="DIR", help="efficient-ad: ordinary photographs for the penalty"
+    )
+    parser.add_argument("--roi", type=roi_px, metavar="X,Y,W,H", help="part of the frame that is inspected, in pixels")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N; default: cuda where there is one")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_json(parser, "print one JSON document at the end")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains, or resumes; returns 0."""
+    from lad_edge.training.fit import FitOptions, fit
+
+    detector = _DETECTORS[args.detector]
+    settings = {name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None}
+    if args.lr is not None:
+        settings["learning_rate"] = args.lr
+    out = args.out or Path("runs") / f"{detector}-{args.data.resolve().name}-{args.size or 's'}"
+    options = FitOptions(
+        args.layout, args.teacher, args.photographs, args.roi, args.device, args.quiet or not sys.stderr.isatty()
+    )
+    description = fit(detector, args.data, out, settings, options)
+    if args.json:
+        print_json(
+            {"run": str(out), "detector": detector, "config": dict(description.config), **description.provenance}
+        )
+    else:
+        print(
+            f"trained {detector} on {len(description.train)} images in {description.provenance['train_seconds']} s: {out}"
+        )
+        print(f"next: lad-edge eval {out}   |   lad-edge export {out} -o {description.name}.lad")
+    return 0

@@ -1,0 +1,75 @@
+"""Training images in memory, and the draws that follow from (seed, step) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Images:
+    """Images (N, 3, side, side), RGB in [0, 1], float32; batches come in an order that depends on seed and step only."""
+
+    def __init__(self, stack: Tensor, seed: int, device: torch.device) -> None:
+        self.stack, self.seed, self.device = stack, seed, device
+        self._mean = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1)
+        self._std = torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)
+
+    def __len__(self) -> int:
+        return len(self.stack)
+
+    def indices(self, step: int, batch: int) -> list[int]:
+        """Which images step `step` sees: a fresh permutation for each epoch."""
+        positions = range(step * batch, (step + 1) * batch)
+        return [self._permutation(position // len(self))[position % len(self)] for position in positions]
+
+    def _permutation(self, epoch: int) -> list[int]:
+        if getattr(self, "_epoch", None) != epoch:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            self._epoch, self._order = epoch, torch.randperm(len(self), generator=generator).tolist()
+        return self._order
+
+    def pixels(self, step: int, batch: int) -> Tensor:
+        """The batch of step `step`, (batch, 3, side, side) in [0, 1]."""
+        return self.stack[self.indices(step, batch)].to(self.device)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """ImageNet normalisation, channels last in memory: the layout in which convolutions are fast."""
+        return ((pixels - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+
+    def one(self, index: int) -> Tensor:
+        """Image `index`, normalised: (1, 3, side, side)."""
+        return self.normalise(self.stack[index : index + 1].to(self.device))
+
+    def each(self) -> Iterator[Tensor]:
+        """Every image, normalised, one by one."""
+        return (self.one(index) for index in range(len(self)))
+
+
+def augment_colour(pixels: Tensor) -> Tensor:
+    """One of brightness, contrast and saturation, scaled by U(0.8, 1.2), per image of (N, 3, H, W) in [0, 1]."""
+    return torch.cat([_augment_one(image[None]) for image in pixels])
+
+
+def _augment_one(image: Tensor) -> Tensor:
+    kind, factor = int(torch.randint(3, ())), float(torch.empty(()).uniform_(0.8, 1.2))
+    grey = (image * torch.tensor([0.299, 0.587, 0.114], device=image.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    anchor = (torch.zeros_like(grey), grey.mean((1, 2, 3), keepdim=True), grey)[
+        kind
+    ]  # brightness, contrast, saturation
+    return (anchor + factor * (image - anchor)).clamp(0, 1)
+
+
+def autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """bfloat16 where the hardware multiplies it natively, else float32."""
+    if device.type == "cuda":
+        return torch.autocast("cuda", torch.bfloat16, enabled=torch.cuda.is_bf16_supported())
+    if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return torch.autocast("cpu", torch.bfloat16)
+    return nullcontext()

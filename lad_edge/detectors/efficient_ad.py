@@ -1,0 +1,143 @@
+"""EfficientAD (Batzner, Heckler, König, WACV 2024): a student imitates a teacher and an autoencoder (methods card §2).
+
+Where the student fails to imitate the teacher, a part is structurally anomalous; where the autoencoder, which sees the whole picture,
+differs from what the student expects of it, logically.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lad_edge.backbones.pdn import PDN_SIZES, Pdn
+from lad_edge.detectors.autoencoder import AUTOENCODER_SIZES, Autoencoder
+from lad_edge.detectors.batches import Images, augment_colour, autocast
+
+HARD_QUANTILE = 0.999  # the share of easiest elements that the hard-feature loss leaves out
+
+
+@dataclass(frozen=True)
+class EfficientAdConfig:
+    """The paper's recipe."""
+
+    size: str = "s"
+    side: int = 256
+    steps: int = 70_000
+    batch: int = 1
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-5
+    decay_from: float = 0.95  # share of the steps after which the learning rate falls to a tenth
+    seed: int = 42
+
+    instance_norm = False
+    sigmoid = False
+    penalty = True  # on photographs, where they are given
+
+
+class EfficientAd(nn.Module):
+    """Teacher, student and autoencoder with the teacher's channel statistics: all that inference needs.
+
+    forward: normalised images (N, 3, side, side) → raw maps (N, 2, h, w): structural (teacher against student) and logical
+    (autoencoder against student), each the mean square over channels.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, size: str, side: int, *, instance_norm: bool) -> None:
+        super().__init__()
+        pdn = PDN_SIZES[size]
+        self.channels = pdn.out_channels
+        self.teacher = Pdn(pdn).requires_grad_(False).eval()
+        self.student = Pdn(pdn, 2 * pdn.out_channels)
+        self.autoencoder = Autoencoder(AUTOENCODER_SIZES[size], pdn.out_channels, side, instance_norm=instance_norm)
+        self.register_buffer("mean", torch.zeros(pdn.out_channels, 1, 1))
+        self.register_buffer("std", torch.ones(pdn.out_channels, 1, 1))
+
+    @torch.no_grad()
+    def describe(self, image: Tensor) -> Tensor:
+        """The teacher's description, standardised per channel."""
+        described: Tensor = self.teacher(image).float()
+        return (described - self.mean) / self.std
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Raw anomaly maps."""
+        imitates_teacher, imitates_autoencoder = self.student(image).chunk(2, 1)
+        structural = (self.describe(image) - imitates_teacher).square().mean(1)
+        logical = (self.autoencoder(image) - imitates_autoencoder).square().mean(1)
+        return torch.stack([structural, logical], 1)
+
+    @torch.no_grad()
+    def measure_teacher(self, images: Images) -> None:
+        """Mean and standard deviation of the teacher over all training images and positions, in float64 and two passes."""
+        sums = torch.stack([self.teacher(image).double().mean((0, 2, 3)) for image in images.each()])
+        mean = sums.mean(0).view(-1, 1, 1)
+        squares = torch.stack(
+            [(self.teacher(image).double() - mean).square().mean((0, 2, 3)) for image in images.each()]
+        )
+        self.mean.copy_(mean)
+        self.std.copy_(squares.mean(0).sqrt().clamp_min(1e-6).view(-1, 1, 1))
+
+
+class EfficientAdTask:
+    """One training step of EfficientAD: hard features, penalty on photographs, autoencoder, student of the autoencoder."""
+
+    def __init__(
+        self, networks: EfficientAd, images: Images, config: EfficientAdConfig, photographs: Images | None = None
+    ) -> None:
+        self.networks, self.images, self.photographs, self.config = networks, images, photographs, config
+        self.modules: Mapping[str, nn.Module] = {"networks": networks}
+        trained = [*networks.student.parameters(), *networks.autoencoder.parameters()]
+        self.optimiser: torch.optim.Optimizer = torch.optim.Adam(
+            trained, config.learning_rate, weight_decay=config.weight_decay
+        )
+        decay_step = int(config.decay_from * config.steps)
+        self.schedule: torch.optim.lr_scheduler.LRScheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser, lambda step: 0.1 if step >= decay_step else 1.0
+        )
+
+    def losses(self, step: int) -> dict[str, Tensor]:
+        """The four terms, weighted alike (methods card §2.5)."""
+        pixels = self.images.pixels(step, self.config.batch)
+        image, augmented = self.images.normalise(pixels), self.images.normalise(augment_colour(pixels))
+        networks, channels = self.networks, self.networks.channels
+        with autocast(image.device):
+            described, described_augmented = networks.describe(torch.cat([image, augmented])).chunk(2)
+            imitated = networks.student(torch.cat([image, augmented])).float()
+            reconstructed = networks.autoencoder(augmented).float()
+        imitates_teacher, imitates_autoencoder = imitated[: len(image), :channels], imitated[len(image) :, channels:]
+        terms = {
+            "hard": hardest_mean((described - imitates_teacher).square()),
+            "autoencoder": functional.mse_loss(reconstructed, described_augmented),
+            "student_autoencoder": functional.mse_loss(imitates_autoencoder, reconstructed),
+        }
+        return terms | self._penalty(step)
+
+    def _penalty(self, step: int) -> dict[str, Tensor]:
+        """Keep the student from imitating the teacher on pictures that have nothing to do with the part."""
+        if self.photographs is None:
+            return {}
+        photograph = self.photographs.normalise(self.photographs.pixels(step, self.config.batch))
+        with autocast(photograph.device):
+            imitated = self.networks.student(photograph)[:, : self.networks.channels].float()
+        return {"penalty": imitated.square().mean()}
+
+    def after_step(self) -> None:
+        """Nothing to average."""
+
+
+def hardest_mean(squares: Tensor, quantile: float = HARD_QUANTILE) -> Tensor:
+    """Mean over the elements at or above the quantile, per image of (N, C, H, W): top-k, because that needs no full sort."""
+    return hardest(squares, quantile).mean()
+
+
+def hardest(squares: Tensor, quantile: float = HARD_QUANTILE) -> Tensor:
+    """The elements at or above the linearly interpolated quantile, per image: (N, k), largest first."""
+    flat = squares.flatten(1)
+    kept = flat.shape[1] - math.ceil(quantile * (flat.shape[1] - 1))
+    return flat.topk(kept, dim=1).values

@@ -1,0 +1,244 @@
+"""A bundle goes in once, then frames; for each a Result comes out: never an exception, never an unearned OK."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lad_edge import bundle as bundles
+from lad_edge.errors import EngineError, ParityError, UsageError
+from lad_edge.gate import Decision, Findings, Gate, Limits
+from lad_edge.kernels import LabelledRegion, label_regions
+from lad_edge.runtime import Runtime, open_runtime, preferred_precision
+from lad_edge.scoring import Scorer, open_scorer
+from lad_edge.values import Frame, Reason, Region, Result, Scores, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from lad_edge.bundle import Bundle
+
+_PLANS = 4  # geometries for which buffers are kept when the contract admits any
+_MIN_REGION_PX = 4  # of the anomaly map: smaller ones are upsampling residue
+_MOST_REGIONS = 32  # the strongest ones; a map of noise would make a record of megabytes
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to inspect; everything else stands in the bundle.
+
+    threshold: replaces the calibrated one; deadline_ms, max_age_ms: see `gate.Limits`; live: see `gate.Gate`.
+    maps_for: verdicts whose results carry their own copy of the anomaly map.
+    """
+
+    runtime: str | None = None
+    precision: str | None = None
+    threads: int | None = None
+    threshold: float | None = None
+    deadline_ms: float | None = None
+    max_age_ms: float | None = None
+    live: bool = False
+    maps_for: Collection[Verdict] = field(default_factory=lambda: frozenset(Verdict))
+
+
+def load(
+    path: str | Path,
+    *,
+    runtime: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    threshold: float | None = None,
+    deadline_ms: float | None = None,
+) -> Inspector:
+    """Opens a bundle and proves the engine on its golden frames; the inspector is then called with frames.
+
+    runtime: "openvino" or "onnxruntime", None = the best one here; precision: one that the bundle is calibrated for;
+    threads: of the engine, None = all cores; threshold, deadline_ms: see `Options`.
+    Raises BundleError, EngineError, and ParityError when the self-test fails.
+    """
+    options = Options(runtime, precision, threads, threshold, deadline_ms)
+    return Inspector(bundles.read(Path(path)), options)
+
+
+class Inspector:
+    """Owns the engine and its buffers. Not for several threads at once: open one for each line."""
+
+    def __init__(self, bundle: Bundle, options: Options | None = None) -> None:
+        self.bundle, self.options = bundle, options or Options()
+        self.runtime = _open_engine(bundle, self.options)
+        try:
+            self.calibration = bundle.calibration(self.runtime.precision)
+            self.gate = Gate(bundle.manifest.contract, self._limits(), live=self.options.live)
+            self._scorers: OrderedDict[tuple[object, ...], Scorer] = OrderedDict()
+            self._calls = 0
+            self.self_test()
+        except BaseException:
+            self.runtime.close()
+            raise
+
+    @property
+    def threshold(self) -> float:
+        """The limit in force: the caller's, else the bundle's."""
+        return self.gate.limits.threshold
+
+    def __call__(self, image: NDArray[np.uint8], pixel_format: str | None = None) -> Result:
+        """Inspects one picture that was captured just now: (H, W, 3) uint8 is taken as BGR, (H, W) as mono8."""
+        if not isinstance(image, np.ndarray):
+            raise UsageError(f"a frame is a numpy array (H, W, 3) or (H, W) of uint8; came {type(image).__name__}")
+        self._calls += 1
+        stated = pixel_format or ("mono8" if image.ndim == 2 else "bgr8")
+        return self.inspect(Frame(self._calls, str(self._calls), image, stated, time.monotonic_ns(), time.time_ns()))
+
+    def inspect(self, frame: Frame) -> Result:
+        """The verdict on one frame; whatever goes wrong on the way is an UNKNOWN with its reason."""
+        start_ns = time.monotonic_ns()
+        found: Findings = []
+        try:
+            found += self.gate.admit(frame)
+            scores = None if found or frame.image is None else self._score(frame.image, frame.pixel_format)
+            return self._result(frame, self.gate.decide(frame, found, scores), scores, start_ns)
+        except EngineError as exc:
+            found.append((Reason.ENGINE_CRASH, str(exc)))
+        except Exception as exc:  # the line goes on: an UNKNOWN with its cause instead of a dead process
+            found.append((Reason.INTERNAL, f"{type(exc).__name__}: {exc}"))
+        return self._result(frame, self.gate.decide(frame, found, None), None, start_ns)
+
+    def self_test(self) -> None:
+        """Scores the golden frames through the real path. Raises ParityError (SELF_TEST_FAILED) on any disagreement."""
+        frames = self.bundle.golden_frames
+        expected = self.bundle.golden_scores(self.runtime.precision)
+        for index, (image, reference) in enumerate(zip(frames, expected, strict=True)):
+            self._check_golden(index, image, float(reference))
+        self.gate.verified = True
+
+    def close(self) -> None:
+        """Frees the engine; the inspector cannot be used afterwards."""
+        self._scorers.clear()
+        self.runtime.close()
+
+    def __enter__(self) -> Inspector:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _limits(self) -> Limits:
+        given, calibration = self.options.threshold, self.calibration
+        if given is not None and not math.isfinite(given):
+            raise UsageError(f"the threshold must be a finite number; came {given}")
+        return Limits(
+            threshold=calibration.threshold if given is None else given,
+            envelope=calibration.envelope,
+            scores=self.bundle.scores(self.runtime.precision),
+            deadline_ms=self.options.deadline_ms,
+            max_age_ms=self.options.max_age_ms,
+        )
+
+    def _check_golden(self, index: int, image: NDArray[np.uint8], reference: float) -> None:
+        score = self._score(image, self.bundle.manifest.contract.pixel_format).score
+        tolerance = self.bundle.manifest.golden.tolerance[self.runtime.precision]
+        allowed = tolerance * max(abs(reference), abs(self.calibration.threshold))
+        # Within the tolerance the verdict can only change for a reference that lies that close to the threshold.
+        if not abs(score - reference) <= allowed:
+            raise ParityError(
+                f"SELF_TEST_FAILED: golden frame {index} scores {score:.6g} with {self._engine_name()}, the bundle "
+                f"states {reference:.6g} ± {allowed:.2g}; export it again, or choose another --runtime or --precision"
+            )
+
+    def _engine_name(self) -> str:
+        return f"{self.runtime.name} {self.runtime.version} {self.runtime.precision}"
+
+    def _score(self, image: NDArray[np.generic], pixel_format: str) -> Scores:
+        scorer = self._scorer(image, pixel_format)
+        scorer.enqueue(image)
+        return scorer.wait()
+
+    def _scorer(self, image: NDArray[np.generic], pixel_format: str) -> Scorer:
+        key = (*image.shape, pixel_format)
+        scorer = self._scorers.get(key)
+        if scorer is None:
+            scorer = open_scorer(self.bundle, self.runtime, image.shape, pixel_format)
+            self._scorers[key] = scorer
+            if len(self._scorers) > _PLANS:
+                self._scorers.popitem(last=False)
+        self._scorers.move_to_end(key)
+        return scorer
+
+    def _result(self, frame: Frame, decision: Decision, scores: Scores | None, start_ns: int) -> Result:
+        keep_map = scores is not None and decision.verdict in self.options.maps_for
+        regions = self._regions(frame, scores) if scores is not None and decision.verdict is Verdict.NG else ()
+        score = None if scores is None else _finite(scores.score)
+        return Result(
+            seq=frame.seq,
+            frame_id=frame.frame_id,
+            verdict=decision.verdict,
+            reasons=decision.reasons,
+            captured_ns=frame.captured_ns,
+            utc_ns=frame.utc_ns,
+            score=score,
+            threshold=self.threshold,
+            p_value=None if score is None else self.gate.p_value(score),
+            structural_score=None if scores is None else _finite(scores.structural),
+            logical_score=None if scores is None else _finite(scores.logical),
+            regions=regions,
+            detail=decision.detail,
+            stages_us=_stages(frame, scores, start_ns),
+            engine_sha256=self.bundle.sha256,
+            anomaly_map=scores.anomaly_map.copy() if scores is not None and keep_map else None,
+        )
+
+    def _regions(self, frame: Frame, scores: Scores) -> tuple[Region, ...]:
+        """Areas above the threshold, from pixels of the map to pixels of the frame (through the region of interest)."""
+        assert frame.image is not None  # noqa: S101 - scores exist only for a picture
+        x, y, width, height = self.bundle.manifest.contract.roi or (0, 0, frame.image.shape[1], frame.image.shape[0])
+        map_height, map_width = scores.anomaly_map.shape
+        scale = (width / map_width, height / map_height)
+        found = label_regions(scores.anomaly_map, self.threshold, min_area_px=_MIN_REGION_PX)
+        return tuple(_to_frame(region, (x, y), scale) for region in found[:_MOST_REGIONS])
+
+
+def _open_engine(bundle: Bundle, options: Options) -> Runtime:
+    """The asked precision, else the fastest one that this machine runs natively and the bundle is calibrated for."""
+    if options.precision is not None:
+        bundle.calibration(options.precision)  # raises with the list of those that there are
+    precision = options.precision or preferred_precision(options.runtime, bundle.manifest.calibrations)
+    return open_runtime(options.runtime, bundle.graphs(), precision=precision, threads=options.threads)
+
+
+def _to_frame(found: LabelledRegion, origin: tuple[int, int], scale: tuple[float, float]) -> Region:
+    """The box of frame pixels that covers a region's pixels of the map."""
+    left, right = (round(origin[0] + scale[0] * edge) for edge in (found.x_px, found.x_px + found.width_px))
+    top, bottom = (round(origin[1] + scale[1] * edge) for edge in (found.y_px, found.y_px + found.height_px))
+    return Region(
+        x_px=left,
+        y_px=top,
+        width_px=max(1, right - left),
+        height_px=max(1, bottom - top),
+        area_px=max(1, round(found.area_px * scale[0] * scale[1])),
+        peak=found.peak,
+        peak_x_px=int(origin[0] + scale[0] * (found.peak_x_px + 0.5)),
+        peak_y_px=int(origin[1] + scale[1] * (found.peak_y_px + 0.5)),
+    )
+
+
+def _finite(value: float) -> float | None:
+    """What is not finite is not a number that anybody may use."""
+    return value if math.isfinite(value) else None
+
+
+def _stages(frame: Frame, scores: Scores | None, start_ns: int) -> dict[str, float]:
+    """Durations in µs: wait = capture to start, pre/infer/post = the scorer's, total = capture to verdict."""
+    now_ns = time.monotonic_ns()
+    own = scores.stages_us if scores is not None else {}
+    return {"wait": (start_ns - frame.captured_ns) / 1e3, **own, "total": (now_ns - frame.captured_ns) / 1e3}

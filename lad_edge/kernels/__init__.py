@@ -1,0 +1,111 @@
+"""Arrays in, arrays out: the hot paths, native on the CPU; reference.py says in numpy what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+try:
+    from lad_edge.kernels import _cpu, _regions
+    from lad_edge.kernels._cpu import Preprocess, distance_map
+except ImportError as exc:
+    raise ImportError(
+        "lad-edge: the native kernels are not built for this Python; in the source folder run "
+        "`pip install -e .` (needs a C++17 compiler), or install a wheel: `pip install lad-edge`"
+    ) from exc
+
+__all__ = ["Fused", "LabelledRegion", "Preprocess", "distance_map", "fuse", "label_regions", "quantiles"]
+
+
+class Fused(NamedTuple):
+    """What `fuse` says of two maps; higher is more anomalous.
+
+    score: max of the upsampled fused map, at pixel (y_px, x_px), the lowest index on ties; NaN at (-1, -1) if a cell
+    of either map is not finite. structural, logical: max of each upsampled normalised map, before the sigmoid; NaN if
+    a cell of its own is not finite. nonfinite: number of cells that are not finite, raw or normalised.
+    """
+
+    score: float
+    y_px: int
+    x_px: int
+    structural: float
+    logical: float
+    nonfinite: int
+
+
+class LabelledRegion(NamedTuple):
+    """A connected area above the threshold, in pixels of the map; the fields of `lad_edge.values.Region`."""
+
+    x_px: int
+    y_px: int
+    width_px: int
+    height_px: int
+    area_px: int
+    peak: float
+    peak_x_px: int
+    peak_y_px: int
+
+
+def fuse(
+    structural: NDArray[np.float32],
+    logical: NDArray[np.float32],
+    *,
+    scale: tuple[float, float],
+    offset: tuple[float, float],
+    sigmoid: bool,
+    border: int,
+    border_mode: str,
+    size: tuple[int, int],
+    out: NDArray[np.float32] | None = None,
+) -> Fused:
+    """Normalise two maps, fuse them, upsample to full size and take the maximum, in one pass.
+
+    structural, logical: float32 (h, w) or (1, h, w), C-contiguous. scale, offset: (structural, logical), so that
+    n = scale * map + offset; EfficientAD's quantile form is scale = 0.1 / (high - low), offset = -low * scale.
+    sigmoid: fuse 0.5 sig(n_st) + 0.5 sig(n_lg) (DFSC) instead of 0.5 n_st + 0.5 n_lg. border: cells added on each
+    side; border_mode "zero" continues the RAW map as 0 and normalises then, "replicate" repeats the nearest cell.
+    size: (H, W) in pixels, reached by bilinear sampling with half-pixel centres (align_corners=False, no antialias).
+    out: float32 (H, W), written in the same pass; without it the full map never exists.
+
+    Raises TypeError for dtype or layout, ValueError for sizes and parameters. (methods.md 2.6, 7.5, decision E-3.)
+    """
+    return Fused(
+        *_cpu.fuse(
+            structural,
+            logical,
+            scale=scale,
+            offset=offset,
+            sigmoid=sigmoid,
+            border=border,
+            border_mode=border_mode,
+            size=size,
+            out=out,
+        )
+    )
+
+
+def quantiles(values: NDArray[np.float32] | Sequence[NDArray[np.float32]], q: ArrayLike) -> NDArray[np.float64]:
+    """Exact quantiles at position q * (n - 1), linearly interpolated, for any number of values.
+
+    values: one float32 C-contiguous array of any shape, or several that count as one (never concatenated).
+    q: fractions from 0 to 1, any shape; the result has that shape. Memory does not grow with n.
+    Raises TypeError for dtype or layout, ValueError for NaN, for no values and for q outside 0..1.
+    """
+    fractions = np.asarray(q, dtype=np.float64)
+    arrays = [values] if isinstance(values, np.ndarray) else list(values)
+    return _cpu.quantiles(arrays, fractions.ravel().tolist()).reshape(fractions.shape)
+
+
+def label_regions(
+    anomaly_map: NDArray[np.float32], threshold: float, *, min_area_px: int = 1
+) -> list[LabelledRegion]:
+    """Connected areas (8 neighbours) strictly above `threshold`, the highest peak first.
+
+    anomaly_map: float32 (H, W), C-contiguous; the comparison is exact for any float64 threshold. Areas under min_area_px pixels are
+    left out. The peak is the first pixel with the largest value. Raises TypeError for dtype or layout, ValueError for
+    shape and for NaN in the map.
+    """
+    return [LabelledRegion(*row) for row in _regions.label_regions(anomaly_map, threshold, min_area_px)]

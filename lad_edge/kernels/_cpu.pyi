@@ -1,0 +1,39 @@
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+class Preprocess:
+    def __init__(
+        self,
+        source_shape: Sequence[int],
+        size: Sequence[int],
+        *,
+        roi: Sequence[int] | None = None,
+        swap_rb: bool,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None: ...
+    def __call__(self, image: NDArray[np.uint8], out: NDArray[np.float32]) -> None: ...
+    @property
+    def source_shape(self) -> list[int]: ...
+    @property
+    def size(self) -> list[int]: ...
+
+def distance_map(a: NDArray[np.float32], b: NDArray[np.float32], *, out: NDArray[np.float32]) -> int: ...
+def fuse(
+    structural: NDArray[np.float32],
+    logical: NDArray[np.float32],
+    *,
+    scale: Sequence[float],
+    offset: Sequence[float],
+    sigmoid: bool,
+    border: int,
+    border_mode: str,
+    size: Sequence[int],
+    out: NDArray[np.float32] | None = None,
+) -> tuple[float, int, int, float, float, int]: ...
+def quantiles(arrays: Sequence[NDArray[np.float32]], q: Sequence[float]) -> NDArray[np.float64]: ...
+def isas() -> list[str]: ...
+def isa() -> str: ...
+def use_isa(name: str) -> None: ...

@@ -1,0 +1,136 @@
+"""What each kernel means, in numpy: plain, slow, float64 where it matters; the native code is tested against it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lad_edge.kernels import Fused, LabelledRegion
+
+# Beyond this a float32 difference of two values can overflow; the kernels count such cells as non-finite.
+INTERPOLATION_LIMIT = float(np.float32(2.0**126))
+
+
+def triangle_weights(source_size: int, size: int) -> NDArray[np.float64]:
+    """(size, source_size) matrix of Pillow's and torchvision's antialiased bilinear filter; rows sum to 1."""
+    scale = source_size / size
+    support = max(1.0, scale)
+    centre = (np.arange(size)[:, None] + 0.5) * scale
+    distance = (np.arange(source_size)[None, :] + 0.5 - centre) / support
+    weights = np.clip(1.0 - np.abs(distance), 0.0, None)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def preprocess(
+    image: NDArray[np.uint8],
+    size: tuple[int, int],
+    *,
+    roi: tuple[int, int, int, int] | None = None,
+    swap_rb: bool,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> NDArray[np.float64]:
+    """(3, h, w): crop to roi, resize with antialias, (x / 255 - mean) / std; see `kernels.Preprocess`."""
+    pixels = image[:, :, None] if image.ndim == 2 else image
+    if roi is not None:
+        x, y, w, h = roi
+        pixels = pixels[y : y + h, x : x + w]
+    rows, columns = triangle_weights(pixels.shape[0], size[0]), triangle_weights(pixels.shape[1], size[1])
+    resized = np.einsum("yh,hwc,xw->cyx", rows, pixels.astype(np.float64), columns, optimize=True)
+    colour = np.broadcast_to(resized[::-1] if swap_rb else resized, (3, *size))
+    return (colour / 255.0 - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
+
+
+def distance_map(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(H, W): mean over channels of the squared difference of two (C, H, W) arrays."""
+    difference = a.astype(np.float64) - b.astype(np.float64)
+    return np.asarray((difference**2).mean(axis=-3))
+
+
+def linear_weights(source_size: int, size: int) -> NDArray[np.float64]:
+    """(size, source_size) matrix of bilinear sampling with half-pixel centres, clamped at the edges, no antialias."""
+    position = np.clip((np.arange(size) + 0.5) * (source_size / size) - 0.5, 0, source_size - 1)
+    return np.clip(1.0 - np.abs(position[:, None] - np.arange(source_size)[None, :]), 0.0, None)
+
+
+def normalise(
+    raw: NDArray[np.float32], scale: float, offset: float, border: int, border_mode: str
+) -> NDArray[np.float64]:
+    """The padded map scale * M + offset: "zero" pads the raw map (decision E-3), "replicate" repeats the edge."""
+    mode = {"zero": "constant", "replicate": "edge"}[border_mode]
+    padded = np.pad(raw.astype(np.float64), border, mode=mode)  # type: ignore[call-overload]
+    return np.asarray(np.float32(scale) * padded + np.float32(offset))
+
+
+def upsample(low: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
+    """(H, W) from (h, w), separable."""
+    return np.asarray(linear_weights(low.shape[0], size[0]) @ low @ linear_weights(low.shape[1], size[1]).T)
+
+
+def fuse(
+    structural: NDArray[np.float32],
+    logical: NDArray[np.float32],
+    *,
+    scale: tuple[float, float],
+    offset: tuple[float, float],
+    sigmoid: bool,
+    border: int,
+    border_mode: str,
+    size: tuple[int, int],
+) -> tuple[Fused, NDArray[np.float64]]:
+    """The result and the full fused map; see `kernels.fuse`. For finite maps: with others only `nonfinite` is set."""
+    low = [normalise(m, scale[i], offset[i], border, border_mode) for i, m in enumerate((structural, logical))]
+    inner = [m[border : m.shape[0] - border, border : m.shape[1] - border] for m in low]
+    nonfinite = sum(int((~(np.abs(m) < INTERPOLATION_LIMIT)).sum()) for m in inner)
+    if nonfinite:
+        return Fused(np.nan, -1, -1, np.nan, np.nan, nonfinite), np.full(size, np.nan)
+    parts = [1.0 / (1.0 + np.exp(-m)) for m in low] if sigmoid else low
+    full = upsample(0.5 * parts[0] + 0.5 * parts[1], size)
+    y, x = np.unravel_index(int(full.argmax()), full.shape)
+    tops = [float(upsample(m, size).max()) for m in low]
+    return Fused(float(full.max()), int(y), int(x), tops[0], tops[1], 0), full
+
+
+def quantiles(values: NDArray[np.float32] | Sequence[NDArray[np.float32]], q: ArrayLike) -> NDArray[np.float64]:
+    """Linear interpolation between order statistics at q * (n - 1)."""
+    arrays = [values] if isinstance(values, np.ndarray) else values
+    together = np.concatenate([a.ravel() for a in arrays]).astype(np.float64)
+    return np.asarray(np.quantile(together, q))
+
+
+def label_regions(
+    anomaly_map: NDArray[np.float32], threshold: float, *, min_area_px: int = 1
+) -> list[LabelledRegion]:
+    """Flood fill from each pixel above the threshold, in reading order."""
+    todo = anomaly_map > threshold
+    found = []
+    for y, x in zip(*np.nonzero(todo), strict=True):
+        if todo[y, x]:
+            found.append(_measure(anomaly_map, _flood(todo, int(y), int(x))))
+    return sorted((r for r in found if r.area_px >= min_area_px), key=lambda r: (-r.peak, r.peak_y_px, r.peak_x_px))
+
+
+def _flood(todo: NDArray[np.bool_], y: int, x: int) -> list[tuple[int, int]]:
+    """Take the area of (y, x) out of todo; returns its pixels in reading order."""
+    pixels, queue = [], deque([(y, x)])
+    todo[y, x] = False
+    while queue:
+        y, x = queue.popleft()
+        pixels.append((y, x))
+        for v in range(max(0, y - 1), min(todo.shape[0], y + 2)):
+            for u in range(max(0, x - 1), min(todo.shape[1], x + 2)):
+                if todo[v, u]:
+                    todo[v, u] = False
+                    queue.append((v, u))
+    return sorted(pixels)
+
+
+def _measure(anomaly_map: NDArray[np.float32], pixels: list[tuple[int, int]]) -> LabelledRegion:
+    ys, xs = [y for y, _ in pixels], [x for _, x in pixels]
+    peak_y, peak_x = max(pixels, key=lambda p: (anomaly_map[p], -p[0], -p[1]))
+    left, top = min(xs), min(ys)
+    box = (left, top, max(xs) - left + 1, max(ys) - top + 1)
+    return LabelledRegion(*box, len(pixels), float(anomaly_map[peak_y, peak_x]), peak_x, peak_y)

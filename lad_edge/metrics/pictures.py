@@ -1,0 +1,103 @@
+"""Judged images go in, pictures for a person come out: ROC curves, score histogram, contact sheet of heat maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+from lad_edge.metrics.auroc import auroc, roc_curve
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+COLOURS = {"good": "#2f7d4f", "logical_anomalies": "#b8621b", "structural_anomalies": "#7a4fb5", "defect": "#b83232"}
+TILE_PX = 180
+
+
+def roc_picture(scores: Mapping[str, Sequence[float]], path: Path) -> None:
+    """One ROC curve per anomalous label; `scores` maps label → image scores, "good" among them."""
+    figure, axes = plt.subplots(figsize=(5.5, 5.2), layout="constrained")
+    for label, values in sorted(scores.items()):
+        if label != "good" and len(values):
+            false, true = roc_curve(scores["good"], values)
+            name = f"{label.replace('_', ' ')}: {auroc(scores['good'], values):.3f} (n = {len(values)})"
+            axes.step(false, true, where="post", label=name, color=COLOURS.get(label), linewidth=2)
+    axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle="--")
+    axes.set(
+        xlabel="good parts rejected",
+        ylabel="anomalous parts found",
+        xlim=(-0.01, 1),
+        ylim=(0, 1.01),
+        title="image AUROC",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def score_picture(scores: Mapping[str, Sequence[float]], threshold: float, path: Path) -> None:
+    """Histogram of the image scores per label with the threshold; the few scores beyond the 98 % quantile share the last bin."""
+    everything = np.concatenate([np.asarray(values, np.float64) for values in scores.values() if len(values)])
+    top = max(float(np.quantile(everything, 0.98)), threshold * 1.2)
+    bins = np.linspace(float(everything.min()), top, 41)
+    figure, axes = plt.subplots(figsize=(7.5, 4), layout="constrained")
+    for label in sorted(scores, key=lambda name: name != "good"):
+        axes.hist(
+            np.minimum(scores[label], top),
+            bins,
+            alpha=0.6,
+            label=f"{label.replace('_', ' ')} (n = {len(scores[label])})",
+            color=COLOURS.get(label),
+        )
+    axes.axvline(threshold, color="black", linewidth=1.5, label=f"threshold {threshold:.4g}")
+    axes.set(xlabel="image score", ylabel="images")
+    axes.legend()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def heat(
+    image_bgr: NDArray[np.uint8], anomaly_map: NDArray[np.float32], low: float, threshold: float
+) -> NDArray[np.uint8]:
+    """The image under its map, on a scale that is fixed for the engine: clear at `low`, yellow at the threshold, red at twice the way."""
+    height, width = image_bgr.shape[:2]
+    grown = cv2.resize(anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR)
+    level = np.clip((grown - low) / max(2 * (threshold - low), 1e-12), 0, 1)
+    colours = cv2.applyColorMap((255 * level).astype(np.uint8), cv2.COLORMAP_TURBO)
+    alpha = (0.65 * level)[..., None]
+    return ((1 - alpha) * image_bgr + alpha * colours).astype(np.uint8)
+
+
+def contact_sheet(
+    tiles: Sequence[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]], path: Path, columns: int = 5
+) -> None:
+    """Pairs of image and heat map with a caption, `columns` pairs to a row, written as PNG or JPEG."""
+    cells = [_cell(caption, image, heated) for caption, image, heated in tiles]
+    cells += [np.full_like(cells[0], 255)] * (-len(cells) % columns)
+    rows = [np.hstack(cells[start : start + columns]) for start in range(0, len(cells), columns)]
+    cv2.imwrite(str(path), np.vstack(rows))
+
+
+def _cell(caption: str, image: NDArray[np.uint8], heated: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    pair = np.hstack([_fit(image), np.full((TILE_PX, 4, 3), 255, np.uint8), _fit(heated)])
+    cell = np.full((TILE_PX + 26, pair.shape[1] + 12, 3), 255, np.uint8)
+    cell[20 : 20 + TILE_PX, 6:-6] = pair
+    cv2.putText(cell, caption, (6, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (30, 30, 30), 1, cv2.LINE_AA)
+    return cell
+
+
+def _fit(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Scaled into a square, centred on white."""
+    scale = TILE_PX / max(image.shape[:2])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    square = np.full((TILE_PX, TILE_PX, 3), 255, np.uint8)
+    top, left = (TILE_PX - size[1]) // 2, (TILE_PX - size[0]) // 2
+    square[top : top + size[1], left : left + size[0]] = small
+    return square

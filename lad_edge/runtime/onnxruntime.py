@@ -1,0 +1,115 @@
+"""ONNX Runtime on the CPU: the portable reference. The only file that knows its API and its errors."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from lad_edge.errors import EngineError, MissingDependencyError
+from lad_edge.runtime.buffers import BufferSets, OpenGraphs, checked_onnx
+from lad_edge.runtime.cpu import device_name, return_free_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lad_edge.bundle import Graph
+    from lad_edge.runtime import Graphs
+
+_ERROR_LEVEL = 3
+_SAME_AS_REQUESTED = 1
+
+
+@cache
+def _onnxruntime() -> Any:
+    """Import ONNX Runtime once; its memory arena grows by what is asked for, not by powers of two."""
+    try:
+        import onnxruntime
+    except ImportError as exc:
+        raise MissingDependencyError(
+            f"ONNX Runtime cannot be imported ({exc}); pip install 'lad-edge[onnxruntime]'"
+        ) from exc
+    onnxruntime.set_default_logger_severity(_ERROR_LEVEL)
+    onnxruntime.disable_telemetry_events()
+    kind, place = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
+    limits = {"max_mem": 0, "arena_extend_strategy": _SAME_AS_REQUESTED}
+    limits |= {"initial_chunk_size_bytes": -1, "max_dead_bytes_per_chunk": -1}  # -1 and 0: the engine's own defaults
+    memory = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, place)
+    onnxruntime.create_and_register_allocator(memory, onnxruntime.OrtArenaCfg(limits))
+    return onnxruntime
+
+
+def precisions() -> tuple[str, ...]:
+    """Return f32: reduced precision on the CPU would need another ONNX file."""
+    _onnxruntime()
+    return ("f32",)
+
+
+def open_graphs(graphs: Graphs, precision: str, threads: int) -> OnnxRuntime:
+    """Compile graphs; EngineError if ONNX Runtime refuses one."""
+    return OnnxRuntime(graphs, precision, threads)
+
+
+class OnnxRuntime(OpenGraphs):
+    """Graphs in ONNX Runtime sessions: `threads` threads a graph (its own pool, which sleeps between frames)."""
+
+    name = "onnxruntime"
+
+    def __init__(self, graphs: Graphs, precision: str, threads: int) -> None:
+        self.version = str(_onnxruntime().__version__)
+        self.precision, self.threads = precision, threads
+        self.device = device_name()
+        super().__init__({role: _Session(role, graph, data, threads) for role, (graph, data) in graphs.items()})
+
+
+class _Session:
+    """One graph and its session."""
+
+    def __init__(self, role: str, graph: Graph, data: bytes | memoryview, threads: int) -> None:
+        self.role, self.graph = role, graph
+        self.session = _open_session(role, checked_onnx(role, graph, data), threads)
+        return_free_memory()
+        self.binding_for = BufferSets(role, graph, self._bind)
+
+    def run(self, buffers: dict[str, NDArray[np.float32]]) -> None:
+        binding = self.binding_for(buffers)
+        try:
+            self.session.run_with_iobinding(binding)
+        except _errors() as exc:
+            raise EngineError(f"graph '{self.role}': ONNX Runtime failed: {_first_line(exc)}") from exc
+
+    def _bind(self, buffers: Mapping[str, NDArray[np.float32]]) -> Any:
+        """Bind raw pointers: `BufferSets` keeps the arrays alive."""
+        binding = self.session.io_binding()
+        for name, buffer in buffers.items():
+            bind = binding.bind_input if name in self.graph.inputs else binding.bind_output
+            bind(name, "cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
+        return binding
+
+
+def _open_session(role: str, data: bytes, threads: int) -> Any:
+    options = _onnxruntime().SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERROR_LEVEL
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # same latency, and the cores rest
+    try:
+        return _onnxruntime().InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except _errors() as exc:
+        raise EngineError(f"graph '{role}': ONNX Runtime cannot load it: {_first_line(exc)}; export it again") from exc
+
+
+@cache
+def _errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions of ONNX Runtime, which share no base; the binding raises RuntimeError."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    return (RuntimeError, ValueError, *own)
+
+
+def _first_line(exc: BaseException) -> str:
+    return (str(exc).strip().splitlines() or ["no reason given"])[0][:300]

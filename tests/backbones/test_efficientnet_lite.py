@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from lad_edge.backbones.efficientnet_lite import SameConv, efficientnet_lite0
+
+pytestmark = pytest.mark.torch
+PHOTOGRAPHS = Path(__file__).parents[2].parent / "shared" / "data" / "natural"
+
+
+@pytest.fixture(scope="module")
+def network():
+    return efficientnet_lite0()
+
+
+def test_the_pip_weights_load_strictly_and_have_the_stated_size(network):
+    assert round(sum(p.numel() for p in network.parameters()) / 1e6, 2) == 4.65
+
+
+def test_features_have_strides_8_and_16(network):
+    with torch.no_grad():
+        fine, coarse = network.features(torch.rand(1, 3, 256, 256) * 255)
+    assert fine.shape == (1, 40, 32, 32)
+    assert coarse.shape == (1, 112, 16, 16)
+
+
+def test_same_padding_of_an_even_side_goes_to_the_bottom_right():
+    layer = SameConv(1, 1, 3, 2, bias=False)
+    image = torch.rand(1, 1, 8, 8)
+    expected = functional.conv2d(functional.pad(image, (0, 1, 0, 1)), layer.weight, stride=2)
+    torch.testing.assert_close(layer(image), expected)
+
+
+@pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="the photographs of shared/data are not beside this checkout")
+def test_common_photographs_are_classified(network):
+    """File NNNN.jpg shows ImageNet class NNNN; the published top-1 of this network is 75 %."""
+    classes = range(0, 1000, 50)
+    crops = [cv2.imread(str(PHOTOGRAPHS / f"{index:04d}.jpg"))[32:256, 32:256, ::-1].copy() for index in classes]
+    with torch.no_grad():
+        found = network.classify(torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float()).argmax(1)
+    assert (found == torch.tensor(classes)).float().mean() >= 0.7

@@ -1,0 +1,47 @@
+"""Fixtures that several rooms share: tiny bundles made by the real parts (tiny.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import tiny
+
+from lad_edge import bundle as bundles
+from lad_edge.inspector import Inspector, Options
+
+
+@pytest.fixture(scope="session")
+def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """make_bundle(**Recipe fields) → path of a tiny .lad file; equal recipes share one file."""
+    made: dict[str, Path] = {}
+
+    def make(**changes: object) -> Path:
+        recipe = tiny.Recipe(**changes)  # type: ignore[arg-type]
+        key = repr(recipe)
+        if key not in made:
+            made[key] = tiny.write_bundle(tmp_path_factory.mktemp("bundle") / "tiny.lad", recipe)
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(make_bundle: Callable[..., Path]) -> Path:
+    """The plain tiny bundle: BGR frames of 64 × 48 px."""
+    return make_bundle()
+
+
+@pytest.fixture
+def open_inspector(make_bundle: Callable[..., Path]) -> Iterator[Callable[..., Inspector]]:
+    """open_inspector(Options(), **Recipe fields) → an inspector that is closed after the test."""
+    opened: list[Inspector] = []
+
+    def open_one(options: Options | None = None, **changes: object) -> Inspector:
+        opened.append(Inspector(bundles.read(make_bundle(**changes)), options))
+        return opened[-1]
+
+    yield open_one
+    for inspector in opened:
+        inspector.close()

@@ -1,0 +1,70 @@
+"""Data sets small enough to make for each test, one for each layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from dataset_samples import mask, photo, save
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve different good images in one folder."""
+    for i in range(12):
+        save(tmp_path / "parts" / f"{i:02d}.png", photo(i))
+    return tmp_path / "parts"
+
+
+@pytest.fixture
+def mvtec_ad(tmp_path: Path) -> Path:
+    root = tmp_path / "widget"
+    for i in range(10):
+        save(root / "train" / "good" / f"{i:03d}.png", photo(i))
+    save(root / "test" / "good" / "000.png", photo(20))
+    for i in range(2):
+        save(root / "test" / "scratch" / f"{i:03d}.png", photo(30 + i))
+        save(root / "ground_truth" / "scratch" / f"{i:03d}_mask.png", mask())
+    return root
+
+
+@pytest.fixture
+def mvtec_loco(tmp_path: Path) -> Path:
+    root = tmp_path / "box"
+    for i in range(4):
+        save(root / "train" / "good" / f"{i:03d}.png", photo(i))
+    save(root / "validation" / "good" / "000.png", photo(10))
+    save(root / "test" / "good" / "000.png", photo(20))
+    save(root / "test" / "logical_anomalies" / "000.png", photo(30))
+    save(root / "ground_truth" / "logical_anomalies" / "000" / "000.png", mask(255))
+    save(root / "ground_truth" / "logical_anomalies" / "000" / "001.png", mask(254))
+    save(root / "test" / "structural_anomalies" / "000.png", photo(40))
+    save(root / "ground_truth" / "structural_anomalies" / "000" / "000.png", mask(253))
+    entries = [("missing_nut", 255, 120, False), ("extra_nut", 254, 0.5, True), ("scratch", 253, 1.0, True)]
+    keys = ("defect_name", "pixel_value", "saturation_threshold", "relative_saturation")
+    config = [dict(zip(keys, entry, strict=True)) for entry in entries]
+    (root / "defects_config.json").write_text(json.dumps(config))
+    return root
+
+
+@pytest.fixture
+def mvtec_3d(tmp_path: Path) -> Path:
+    root = tmp_path / "ring"
+    for i in range(4):
+        save(root / "train" / "good" / "rgb" / f"{i:03d}.png", photo(i))
+    save(root / "validation" / "good" / "rgb" / "000.png", photo(10))
+    for kind, seed in (("good", 20), ("cut", 30)):
+        save(root / "test" / kind / "rgb" / "000.png", photo(seed))
+        save(root / "test" / kind / "gt" / "000.png", mask() if kind == "cut" else mask(0))
+    return root
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The real images beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip(f"the real images are not at {SHARED}")
+    return SHARED

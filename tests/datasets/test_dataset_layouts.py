@@ -1,0 +1,230 @@
+"""What each layout on disk becomes, and what is said about folders that are none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from lad_edge.datasets import open_dataset, read_channels, read_masks
+from lad_edge.datasets.folder import open_folder
+from lad_edge.errors import DataError, UsageError
+
+from dataset_samples import mask, photo, save
+
+
+def counts(dataset):
+    return Counter((record.split, record.label) for record in dataset.records)
+
+
+def test_plain_folder_is_good_training_images(folder):
+    dataset = open_dataset(folder)
+    assert (dataset.layout, dataset.category) == ("folder", "parts")
+    assert counts(dataset) == {("train", "good"): 12}
+    assert [record.path.name for record in dataset.records] == sorted(path.name for path in folder.iterdir())
+
+
+def test_hidden_and_other_files_are_left_out(folder):
+    save(folder / "._00.png", photo(90))
+    (folder / "notes.txt").write_text("no image")
+    assert len(open_dataset(folder).records) == 12
+
+
+def test_bad_folder_is_test_with_defect_types(tmp_path, folder):
+    save(tmp_path / "bad" / "a.png", photo(50))
+    save(tmp_path / "bad" / "dent" / "b.png", photo(51))
+    dataset = open_folder(folder, tmp_path / "bad")
+    assert [(r.label, r.defect_type) for r in dataset.select(split="test")] == [("defect", "defect"), ("defect", "dent")]
+    shutil.move(folder, tmp_path / "good")
+    (tmp_path / "set").mkdir()
+    for name in ("good", "bad"):
+        shutil.move(tmp_path / name, tmp_path / "set" / name)
+    assert counts(open_dataset(tmp_path / "set")) == counts(dataset)
+    assert open_dataset(tmp_path / "set").category == "set"
+
+
+def test_mvtec_ad(mvtec_ad):
+    dataset = open_dataset(mvtec_ad)
+    assert dataset.layout == "mvtec_ad"
+    assert counts(dataset) == {("train", "good"): 10, ("test", "good"): 1, ("test", "defect"): 2}
+    bad = dataset.select(label="defect")[0]
+    assert bad.defect_type == "scratch"
+    np.testing.assert_array_equal(read_masks(bad), [mask() > 0])
+
+
+def test_mvtec_ad_with_a_mask_missing_is_refused(mvtec_ad):
+    (mvtec_ad / "ground_truth" / "scratch" / "001_mask.png").unlink()
+    with pytest.raises(DataError, match=r"expected its mask .*001_mask\.png, found none"):
+        open_dataset(mvtec_ad)
+
+
+def test_without_any_ground_truth_there_are_no_masks(mvtec_ad):
+    shutil.rmtree(mvtec_ad / "ground_truth")
+    assert read_masks(open_dataset(mvtec_ad).select(label="defect")[0]) == []
+
+
+def test_btad_names_and_masks_by_stem(tmp_path):
+    save(tmp_path / "01" / "train" / "ok" / "1.bmp", photo(1))
+    save(tmp_path / "01" / "test" / "ok" / "1.bmp", photo(2))
+    save(tmp_path / "01" / "test" / "ko" / "7.bmp", photo(3))
+    save(tmp_path / "01" / "ground_truth" / "ko" / "7.png", mask())
+    dataset = open_dataset(tmp_path / "01")
+    assert counts(dataset) == {("train", "good"): 1, ("test", "good"): 1, ("test", "defect"): 1}
+    assert len(dataset.select(label="defect")[0].masks) == 1
+
+
+def test_mvtec_loco_keeps_channels_apart_and_names_them(mvtec_loco):
+    dataset = open_dataset(mvtec_loco)
+    assert dataset.layout == "mvtec_loco"
+    (logical,) = dataset.select(label="logical_anomalies")
+    assert logical.defect_type == "missing_nut + extra_nut"
+    channels = read_channels(logical)
+    assert [channel.pixel_value for channel in channels] == [255, 254]
+    np.testing.assert_array_equal(channels[1].mask, mask() > 0)
+    assert dataset.select(label="structural_anomalies")[0].defect_type == "scratch"
+    assert [(d.name, d.saturation_threshold, d.relative_saturation) for d in dataset.defects] == [
+        ("missing_nut", 120, False),
+        ("extra_nut", 0.5, True),
+        ("scratch", 1.0, True),
+    ]
+
+
+def test_mvtec_loco_without_config_falls_back_to_the_label(mvtec_loco):
+    (mvtec_loco / "defects_config.json").unlink()
+    assert open_dataset(mvtec_loco).select(label="logical_anomalies")[0].defect_type == "logical_anomalies"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "expected MVTec LOCO's list"),
+        ("{}x", "expected MVTec LOCO's list"),
+        ("5", "expected MVTec LOCO's list"),
+        ('[{"defect_name": "a"}]', "'pixel_value' is missing"),
+    ],
+)
+def test_a_broken_config_is_named(mvtec_loco, content, message):
+    (mvtec_loco / "defects_config.json").write_text(content)
+    with pytest.raises(DataError, match=message):
+        open_dataset(mvtec_loco)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("pixel_value", 0, "pixel_value of 1 to 255"),
+        ("pixel_value", "255", "pixel_value of 1 to 255"),
+        ("saturation_threshold", 0, "above 0"),
+        ("saturation_threshold", True, "above 0"),
+        ("relative_saturation", 1, "true or false"),
+        ("relative_saturation", True, "at most 1"),
+    ],
+)
+def test_wrong_values_in_the_config_are_named(mvtec_loco, key, value, message):
+    path = mvtec_loco / "defects_config.json"
+    entries = json.loads(path.read_text())
+    entries[0][key] = value
+    path.write_text(json.dumps(entries))
+    with pytest.raises(DataError, match=message):
+        open_dataset(mvtec_loco)
+
+
+def test_mvtec_3d_reads_rgb_and_the_masks_beside_it(mvtec_3d):
+    dataset = open_dataset(mvtec_3d)
+    assert dataset.layout == "mvtec_3d"
+    assert counts(dataset) == {
+        ("train", "good"): 4,
+        ("validation", "good"): 1,
+        ("test", "good"): 1,
+        ("test", "defect"): 1,
+    }
+    (bad,) = dataset.select(label="defect")
+    assert bad.defect_type == "cut"
+    assert read_masks(bad)[0].sum() == 200
+    assert dataset.select(split="test", label="good")[0].masks == ()
+
+
+def test_masks_of_several_sizes_or_in_colour_are_refused(mvtec_loco):
+    truth = mvtec_loco / "ground_truth" / "logical_anomalies" / "000"
+    record = open_dataset(mvtec_loco).select(label="logical_anomalies")[0]
+    save(truth / "001.png", mask(254, width=80))
+    with pytest.raises(DataError, match="masks of one size"):
+        read_masks(record)
+    save(truth / "001.png", photo(1))
+    with pytest.raises(DataError, match="mask of 8-bit grey, got bgr8"):
+        read_masks(record)
+
+
+def test_validation_is_a_seeded_tenth_of_train_and_never_test(mvtec_ad):
+    dataset = open_dataset(mvtec_ad)
+    split = dataset.with_validation(seed=3)
+    assert counts(split)["validation", "good"] == 1
+    assert split.select(split="test") == dataset.select(split="test")
+    assert split == dataset.with_validation(seed=3)
+    chosen = {dataset.with_validation(seed).select(split="validation")[0].path for seed in range(12)}
+    assert len(chosen) > 3
+    everything = {record.path for record in dataset.records}
+    assert {record.path for record in split.records} == everything
+    assert len(dataset.with_validation(seed=0, fraction=0.999).select(split="train")) == 1
+
+
+def test_an_own_validation_split_is_kept(mvtec_loco):
+    dataset = open_dataset(mvtec_loco)
+    assert dataset.with_validation(seed=0) is dataset
+
+
+def test_good_test_images_can_be_set_aside_beside_validation(folder):
+    dataset = open_dataset(folder).with_validation(seed=0).with_test_good(seed=0)
+    assert counts(dataset) == {("train", "good"): 10, ("validation", "good"): 1, ("test", "good"): 1}
+
+
+def test_splits_need_two_images_and_a_fraction(tmp_path, folder):
+    save(tmp_path / "one" / "a.png", photo(1))
+    with pytest.raises(DataError, match="at least 2 good training images"):
+        open_dataset(tmp_path / "one").with_validation(seed=0)
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        open_dataset(folder).with_validation(seed=0, fraction=1.5)
+    with pytest.raises(UsageError, match="expected a split of"):
+        open_dataset(folder).select(split="val")
+
+
+def test_folders_that_are_no_data_set(tmp_path, folder):
+    with pytest.raises(DataError, match="found nothing"):
+        open_dataset(tmp_path / "gone")
+    with pytest.raises(DataError, match="found a file"):
+        open_dataset(folder / "00.png")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="expected good images directly in it"):
+        open_dataset(tmp_path / "empty")
+    with pytest.raises(DataError, match="found none"):
+        open_dataset(tmp_path / "empty", layout="mvtec_loco")
+    with pytest.raises(UsageError, match="expected a layout of auto"):
+        open_dataset(folder, layout="coco")
+
+
+def test_a_folder_of_categories_names_one_to_choose(mvtec_loco):
+    with pytest.raises(DataError, match=r"give one of its 1, e\.g\. .*box"):
+        open_dataset(mvtec_loco.parent)
+
+
+def test_juice_bottle(shared):
+    dataset = open_dataset(shared / "mvtec_loco" / "juice_bottle")
+    assert counts(dataset) == {
+        ("train", "good"): 295,
+        ("validation", "good"): 64,
+        ("test", "good"): 30,
+        ("test", "logical_anomalies"): 142,
+    }
+    values = {defect.pixel_value for defect in dataset.defects}
+    for record in dataset.select(label="logical_anomalies")[:20]:
+        assert all(c.pixel_value in values and c.mask.any() and c.mask.shape == (800, 400) for c in read_channels(record))
+
+
+def test_tire(shared):
+    dataset = open_dataset(shared / "mvtec_3d" / "tire")
+    assert dataset.layout == "mvtec_3d"
+    assert counts(dataset)["test", "defect"] == 87
+    assert {record.defect_type for record in dataset.select(label="defect")} == {"combined", "contamination", "cut", "hole"}
