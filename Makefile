@@ -7,6 +7,9 @@ DEV    := .venv
 # pinned so that every machine trains and exports with the same release
 TORCH  := torch==2.13.0
 
+# export/ is installed as lad_edge.export: type checker and import linter read the tree as it is installed
+TREE   := build/tree
+
 NATIVE := setup.py pyproject.toml $(shell find csrc -type f) $(wildcard lad_edge/kernels/*.pyx)
 
 .PHONY: demo test lint bench wheel clean
@@ -20,8 +23,9 @@ test: $(DEV)/ready  ## all tests; those for a GPU or for data that is not here s
 lint: $(DEV)/ready  ## style, types, import contracts, C++ format
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/ruff format --check .
-	$(DEV)/bin/mypy
-	$(DEV)/bin/lint-imports
+	rm -rf $(TREE) && mkdir -p $(TREE) && cp -r lad_edge $(TREE)/ && cp -r export $(TREE)/lad_edge/export
+	cd $(TREE) && $(CURDIR)/$(DEV)/bin/mypy --config-file $(CURDIR)/pyproject.toml
+	cd $(TREE) && $(CURDIR)/$(DEV)/bin/lint-imports --config $(CURDIR)/pyproject.toml
 	$(DEV)/bin/clang-format --dry-run --Werror $$(find csrc -name '*.?pp' -o -name '*.cu' -o -name '*.cuh')
 
 bench: $(DEV)/ready  ## kernels against numpy and OpenCV, and the whole frame with the demo engine

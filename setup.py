@@ -6,6 +6,7 @@ LAD_EDGE_CUDA_ARCHS      compute capabilities to build for, for example "87" on 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -53,14 +54,16 @@ def find_cuda() -> CudaToolkit | None:
     if wanted == "0" or (nvcc is None and wanted == "auto"):
         return None
     if nvcc is None:
-        raise SystemExit("LAD_EDGE_CUDA=1: no nvcc on PATH or in /usr/local/cuda/bin; install the CUDA toolkit or unset it")
+        raise SystemExit(
+            "LAD_EDGE_CUDA=1: no nvcc on PATH or in /usr/local/cuda/bin; install the CUDA toolkit or unset it"
+        )
     return ask_toolkit(nvcc)
 
 
 def ask_toolkit(nvcc: str) -> CudaToolkit:
     """Include and library folders from `nvcc --dryrun`: the nvcc on PATH may be a wrapper that lies elsewhere."""
     command = [nvcc, "--dryrun", "-x", "cu", os.devnull, "-o", os.devnull]
-    talk = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    talk = subprocess.run(command, capture_output=True, text=True, check=True).stderr  # noqa: S603  the builder's nvcc
     top = Path(re.findall(r"^#\$ TOP=(.+)$", talk, re.MULTILINE)[0].strip()).resolve()
     named_libraries = re.findall(r'-L"?([^"\s]+)', talk)
     folders = [*named_libraries, str(top / "lib64"), str(top / "lib")]
@@ -77,7 +80,8 @@ def architectures(nvcc: str) -> list[str]:
     asked = os.environ.get("LAD_EDGE_CUDA_ARCHS")
     if asked:
         return [arch for arch in re.split(r"[;, ]+", asked) if arch]
-    listed = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout
+    command = [nvcc, "--list-gpu-arch"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603  the builder's nvcc
     known = set(re.findall(r"compute_(\d+)\b", listed))
     return [arch for arch in CUDA_ARCHS if arch in known]
 
@@ -92,6 +96,7 @@ class BuildNative(build_ext):
     """build_ext that also takes the .cu files of an extension to nvcc."""
 
     def build_extension(self, ext: Extension) -> None:
+        """Compile one extension."""
         if ext.name.endswith("._cuda"):
             ext.extra_objects = [self.compile_cuda(CUDA, source) for source in CUDA_SOURCES]
         super().build_extension(ext)
@@ -102,13 +107,22 @@ class BuildNative(build_ext):
         target.parent.mkdir(parents=True, exist_ok=True)
         host = ",".join(["-fPIC", "-fvisibility=hidden", "-ffp-contract=off"])
         flags = ["-std=c++17", "-O3", "-fmad=false", "-Icsrc/include", "-Xcompiler", host, "--threads", "0"]
-        command = [cuda.nvcc, "-c", str(source), "-o", str(target), *flags, *architecture_flags(architectures(cuda.nvcc))]
-        print(" ".join(command), flush=True)
-        subprocess.run(command, check=True)
+        command = [
+            cuda.nvcc,
+            "-c",
+            str(source),
+            "-o",
+            str(target),
+            *flags,
+            *architecture_flags(architectures(cuda.nvcc)),
+        ]
+        self.announce(" ".join(command), level=logging.INFO)
+        subprocess.run(command, check=True)  # noqa: S603  the builder's nvcc
         return str(target)
 
 
 def cpu_extension() -> Extension:
+    """The kernels for every processor; versions for wider vectors are inside."""
     sources = [*Path("csrc/cpu").glob("*.cpp"), *Path("csrc/bindings").glob("cpu*.cpp")]
     return Extension(
         "lad_edge.kernels._cpu",
@@ -121,6 +135,7 @@ def cpu_extension() -> Extension:
 
 
 def cuda_extension(cuda: CudaToolkit) -> Extension:
+    """The kernels for NVIDIA GPUs; the runtime library is linked in, the driver is looked for at run time."""
     return Extension(
         "lad_edge.kernels._cuda",
         sources=["csrc/bindings/cuda.cpp"],

@@ -55,11 +55,11 @@ def evaluate(inspector: Inspector, dataset: Dataset, progress: Any = iter) -> Ev
             f"{dataset.root}: expected good and anomalous test images, found {_counts(test)}; add them or point --data elsewhere"
         )
     started = time.monotonic()
-    pixels, everything = PixelAuroc(), []
+    pixels = PixelAuroc()
+    everything: list[Judged] = []
     for record in progress(test):
-        judged = Judged(record, inspector.inspect(_frame(record, len(everything))))
-        everything.append(judged)
-        _add_pixels(pixels, judged)
+        everything.append(Judged(record, inspector.inspect(_frame(record, len(everything)))))
+        _add_pixels(pixels, everything[-1])
     judged = tuple(one for one in everything if one.result.score is not None)
     metrics = _metrics(judged, pixels) | _rates(judged, inspector.threshold)
     metrics["seconds"] = round(time.monotonic() - started, 1)

@@ -62,8 +62,9 @@ def require(parity: Parity, what: str) -> None:
     """Raise ParityError unless the gate holds."""
     if not parity.holds:
         raise ParityError(
-            f"{what}: expected all verdicts equal and scores within {TOLERANCE['f32']:g}, found {parity.verdicts_equal} of {parity.images} verdicts "
-            f"equal and a relative error of {parity.max_relative_error:.2g}; the export is wrong or a library changed: nothing was written"
+            f"{what}: expected all verdicts equal and scores within {TOLERANCE['f32']:g}, "
+            f"found {parity.verdicts_equal} of {parity.images} verdicts equal and a relative error of "
+            f"{parity.max_relative_error:.2g}; the export is wrong or a library changed: nothing was written"
         )
 
 
@@ -88,7 +89,7 @@ def torch_scores(
         )
         with torch.inference_mode():
             maps = networks(torch.from_numpy(np.asarray(pixels, np.float32))[None])[0].numpy()
-        fused = reference.fuse(
+        fused, _ = reference.fuse(
             maps[0],
             maps[1],
             scale=scale,

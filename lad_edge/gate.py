@@ -162,19 +162,19 @@ def format_findings(image: NDArray[np.generic], pixel_format: str, contract: Con
 
 def _format_problem(image: NDArray[np.generic], pixel_format: str, contract: Contract) -> str | None:
     if pixel_format != contract.pixel_format:
-        return f"the engine needs {contract.pixel_format} frames; came {pixel_format}"
+        return f"the engine needs {contract.pixel_format} frames, came {pixel_format}"
     channels = 1 if image.ndim == 2 else (image.shape[2] if image.ndim == 3 else 0)
     if image.dtype != np.uint8 or channels != _CHANNELS[pixel_format] or not image.size:
-        return f"{pixel_format} needs uint8 of {_CHANNELS[pixel_format]} channels; came {image.dtype} {image.shape}"
+        return f"{pixel_format} needs uint8 of {_CHANNELS[pixel_format]} channels, came {image.dtype} {image.shape}"
     if image.strides[1:] != ((channels, 1) if image.ndim == 3 else (1,)):
-        return "the pixels of a row must lie side by side; pass numpy.ascontiguousarray(frame)"
+        return "the pixels of a row must lie side by side: pass numpy.ascontiguousarray(frame)"
     return _geometry_problem(image, contract)
 
 
 def _geometry_problem(image: NDArray[np.generic], contract: Contract) -> str | None:
     height, width = image.shape[:2]
     if contract.width not in (None, width) or contract.height not in (None, height):
-        return f"the engine needs {contract.width}×{contract.height} px; came {width}×{height}"
+        return f"the engine needs {contract.width}×{contract.height} px, came {width}×{height}"
     if contract.roi is not None:
         x, y, roi_width, roi_height = contract.roi
         if x + roi_width > width or y + roi_height > height:
@@ -183,13 +183,17 @@ def _geometry_problem(image: NDArray[np.generic], contract: Contract) -> str | N
 
 
 def _causes(scores: Scores, threshold: float) -> tuple[Reason, ...]:
-    """The branches that are above the limit by themselves; COMBINED when only both together are."""
-    causes = []
-    if scores.structural > threshold:
-        causes.append(Reason.STRUCTURAL_ABOVE_LIMIT)
-    if scores.logical > threshold:
-        causes.append(Reason.LOGICAL_ABOVE_LIMIT)
-    return tuple(causes) or (Reason.COMBINED_ABOVE_LIMIT,)
+    """The branches that are above the limit by themselves and not dwarfed by the other one; COMBINED when none is.
+
+    The score is a mean of both branches, so a branch of a good part may well exceed the limit a little.
+    """
+    above = {
+        Reason.STRUCTURAL_ABOVE_LIMIT: scores.structural - threshold,
+        Reason.LOGICAL_ABOVE_LIMIT: scores.logical - threshold,
+    }
+    least = max(above.values()) / 2
+    causes = tuple(reason for reason, margin in above.items() if margin > 0 and margin >= least)
+    return causes or (Reason.COMBINED_ABOVE_LIMIT,)
 
 
 _ORDER: dict[Reason, int] = {reason: place for place, reason in enumerate(Reason)}

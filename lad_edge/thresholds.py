@@ -49,7 +49,7 @@ def choose(scores: ArrayLike, policy: str, parameter: float) -> Threshold:
 
 
 def conformal(scores: ArrayLike, alpha: float) -> Threshold:
-    """The smallest threshold that rejects at most `alpha` of the good parts to come, whatever their distribution.
+    """A threshold that rejects at most `alpha` of the good parts to come, whatever their distribution, and hardly more.
 
     Split conformal prediction (Vovk et al., 2005): for n exchangeable good scores and k = ⌈(n+1)(1−α)⌉, a further
     good score exceeds the k-th smallest with probability ≤ 1 − k/(n+1) ≤ α. Raises DataError when n is too small for α.
@@ -60,13 +60,13 @@ def conformal(scores: ArrayLike, alpha: float) -> Threshold:
     if k > n:
         raise DataError(_too_few(n, share))
     statement = f"≤ {_percent(share)} of good parts are rejected, n = {n}"
-    return Threshold(float(ordered[k - 1]), "conformal", float(alpha), n, statement)
+    return Threshold(float(ordered[k - 1]) + _rounding_room(ordered), "conformal", float(alpha), n, statement)
 
 
 def quantile(scores: ArrayLike, level: float) -> Threshold:
     """The empirical quantile of the good scores, linearly interpolated; it carries no finite-sample guarantee."""
     ordered = _sorted_finite(scores)
-    value = float(np.quantile(ordered, level))
+    value = float(np.quantile(ordered, level)) + _rounding_room(ordered)
     statement = f"the {level:g} quantile of n = {len(ordered)} good parts; no guarantee for parts to come"
     return Threshold(value, "quantile", float(level), len(ordered), statement)
 
@@ -103,6 +103,15 @@ def _sorted_finite(scores: ArrayLike) -> NDArray[np.float64]:
     if not np.isfinite(ordered).all():
         raise DataError("the scores of the good validation images must be finite; NaN or Inf came: calibrate again")
     return ordered
+
+
+def _rounding_room(ordered: NDArray[np.float64]) -> float:
+    """A thousandth of the scores' spread above the image that sets the threshold.
+
+    On the score itself, the last bit of another library or processor would decide the verdict on that image. A higher
+    threshold keeps every promise of the lower one.
+    """
+    return 1e-3 * float(ordered[-1] - ordered[0])
 
 
 def _too_few(n: int, share: Fraction) -> str:

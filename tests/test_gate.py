@@ -60,7 +60,8 @@ def test_a_good_frame_with_a_score_at_the_threshold_is_ok() -> None:
     [
         (0.3, 0.0, (Reason.STRUCTURAL_ABOVE_LIMIT,)),
         (0.0, 0.3, (Reason.LOGICAL_ABOVE_LIMIT,)),
-        (0.3, 0.3, (Reason.STRUCTURAL_ABOVE_LIMIT, Reason.LOGICAL_ABOVE_LIMIT)),
+        (0.3, 0.25, (Reason.STRUCTURAL_ABOVE_LIMIT, Reason.LOGICAL_ABOVE_LIMIT)),
+        (0.3, 0.11, (Reason.STRUCTURAL_ABOVE_LIMIT,)),
         (0.1, 0.1, (Reason.COMBINED_ABOVE_LIMIT,)),
     ],
 )
@@ -185,7 +186,7 @@ def test_a_frame_that_is_not_newer_is_unknown(seq: int) -> None:
 def test_the_fingerprint_sees_any_change_in_the_rows_that_it_reads(row: int, column: int, change: int) -> None:
     picture = tiny.good_picture(3)
     changed = picture.copy()
-    changed[row // 3 * 3, column, 1] += np.uint8(change)  # 48 rows: every third one is read
+    changed[row // 3 * 3, column, 1] ^= np.uint8(change)  # 48 rows: every third one is read
     assert fingerprint(changed) != fingerprint(picture)
 
 

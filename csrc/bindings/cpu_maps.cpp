@@ -10,7 +10,8 @@
 namespace lad::bindings {
 namespace {
 
-std::int64_t checked_distance_map(const py::object& a_object, const py::object& b_object, const py::object& out_object) {
+std::int64_t checked_distance_map(const py::object& a_object, const py::object& b_object,
+                                  const py::object& out_object) {
     const py::array a = float_array(a_object, "a"), b = float_array(b_object, "b");
     py::array out = writable_float_array(out_object, "out");
     const auto shape = shape_of(a, 3);
@@ -38,16 +39,15 @@ py::tuple checked_fuse(const py::object& structural_object, const py::object& lo
     const auto shape = shape_of(structural, 2);
     require(shape.size() == 2, "structural: expected shape (h, w), got " + text_of(structural.attr("shape")));
     expect_shape(logical, shape, "logical");
-    const FuseSpec spec =
-        checked_fuse_spec(shape[0], shape[1], scale, offset, sigmoid, border, border_mode, size);
+    const FuseSpec spec = checked_fuse_spec(shape[0], shape[1], scale, offset, sigmoid, border, border_mode, size);
     float* to = nullptr;
     if (!out_object.is_none()) {
         py::array out = writable_float_array(out_object, "out");
         expect_shape(out, {size[0], size[1]}, "out");
         to = static_cast<float*>(out.mutable_data());
     }
-    const FuseResult r = run_fuse(spec, static_cast<const float*>(structural.data()),
-                                  static_cast<const float*>(logical.data()), to);
+    const FuseResult r =
+        run_fuse(spec, static_cast<const float*>(structural.data()), static_cast<const float*>(logical.data()), to);
     return py::make_tuple(r.score, r.y_px, r.x_px, r.structural, r.logical, r.nonfinite);
 }
 

@@ -10,7 +10,6 @@
 namespace lad::bindings {
 namespace {
 
-
 PreprocessSpec checked_spec(const std::vector<int>& source_shape, std::array<int, 2> size,
                             const std::optional<std::array<int, 4>>& roi, bool swap_rb, std::array<double, 3> mean,
                             std::array<double, 3> std) {
@@ -20,7 +19,8 @@ PreprocessSpec checked_spec(const std::vector<int>& source_shape, std::array<int
     const int channels = source_shape.size() == 3 ? source_shape[2] : 1;
     require(shape_ok && (channels == 1 || channels == 3),
             "source_shape: expected (height, width) or (height, width, channels) with 1 or 3 channels and sides of 1 "
-            "to 65536 pixels, got " + text(source_shape));
+            "to 65536 pixels, got " +
+                text(source_shape));
     require(size[0] > 0 && size[1] > 0 && size[0] <= max_side && size[1] <= max_side,
             "size: expected (height, width) of 1 to 65536 pixels, got " + text(size));
     const auto [x, y, w, h] = roi.value_or(std::array<int, 4>{0, 0, source_shape[1], source_shape[0]});
@@ -28,9 +28,10 @@ PreprocessSpec checked_spec(const std::vector<int>& source_shape, std::array<int
             "roi: expected (x, y, width, height) inside the source of " + text(source_shape) + " (height first), got " +
                 text(roi));
     for (int c = 0; c < 3; ++c)
-        require(std::isfinite(mean[c]) && std::isfinite(std[c]) && std[c] > 0,
-                "mean, std: expected three finite means and three positive standard deviations on the 0..1 scale, got " +
-                    text(mean) + " and " + text(std));
+        require(
+            std::isfinite(mean[c]) && std::isfinite(std[c]) && std[c] > 0,
+            "mean, std: expected three finite means and three positive standard deviations on the 0..1 scale, got " +
+                text(mean) + " and " + text(std));
     return {source_shape[0], source_shape[1], channels, x, y, w, h, size[0], size[1], swap_rb, mean, std};
 }
 
@@ -65,8 +66,8 @@ py::array checked_image(const py::handle& object, const PreprocessSpec& spec) {
                           (!channel_axis || image.shape(2) == spec.channels);
     require(shape_ok, "image: expected shape " + shape_text({spec.source_height, spec.source_width, spec.channels}) +
                           ", got " + text_of(image.attr("shape")));
-    const bool packed_pixels = (spec.source_width == 1 || image.strides(1) == spec.channels) &&
-                               (spec.channels == 1 || image.strides(2) == 1);
+    const bool packed_pixels =
+        (spec.source_width == 1 || image.strides(1) == spec.channels) && (spec.channels == 1 || image.strides(2) == 1);
     if (!packed_pixels)
         throw py::type_error("image: expected rows of packed pixels (any row pitch), got " + describe(image) +
                              "; use numpy.ascontiguousarray(image)");
@@ -90,25 +91,29 @@ void run_plan(Plan& plan, const py::object& image_object, const py::object& out_
 
 void bind_preprocess(py::module_& m) {
     using namespace py::literals;
-    py::class_<Plan>(m, "Preprocess",
-                     "Camera image to network input: crop, antialiased bilinear resize, normalise, in one pass.\n\n"
-                     "source_shape: (H, W, C) or (H, W) of the images, C 1 or 3. size: (h, w) of the network input. roi:\n"
-                     "(x, y, w, h) in source pixels; the resize sees nothing outside it. swap_rb: True turns BGR into RGB\n"
-                     "(or back). mean, std: per network channel on the 0..1 scale. The filter is that of Pillow and\n"
-                     "torchvision (antialias=True): a triangle widened by max(1, scale), here without rounding to bytes\n"
-                     "between the two axes. Raises ValueError for sizes that cannot be.\n\n"
-                     "A plan serves one thread at a time and allocates nothing per call.")
+    py::class_<Plan>(
+        m, "Preprocess",
+        "Camera image to network input: crop, antialiased bilinear resize, normalise, in one pass.\n\n"
+        "source_shape: (H, W, C) or (H, W) of the images, C 1 or 3. size: (h, w) of the network input. roi:\n"
+        "(x, y, w, h) in source pixels; the resize sees nothing outside it. swap_rb: True turns BGR into RGB\n"
+        "(or back). mean, std: per network channel on the 0..1 scale. The filter is that of Pillow and\n"
+        "torchvision (antialias=True): a triangle widened by max(1, scale), here without rounding to bytes\n"
+        "between the two axes. Raises ValueError for sizes that cannot be.\n\n"
+        "A plan serves one thread at a time and allocates nothing per call.")
         .def(py::init([](const std::vector<int>& source_shape, std::array<int, 2> size,
                          const std::optional<std::array<int, 4>>& roi, bool swap_rb, std::array<double, 3> mean,
                          std::array<double, 3> std) {
                  return std::make_unique<Plan>(checked_spec(source_shape, size, roi, swap_rb, mean, std));
              }),
              "source_shape"_a, "size"_a, py::kw_only(), "roi"_a = py::none(), "swap_rb"_a, "mean"_a, "std"_a)
-        .def("__call__", &run_plan, "image"_a, "out"_a,
-             "image: uint8 (H, W, C), or (H, W) for one channel; pixels packed, rows at any pitch, so views of a larger\n"
-             "image are fine. out: float32 (3, h, w) or (1, 3, h, w), C-contiguous, overwritten; one source channel fills\n"
-             "all three. Raises TypeError for dtype or layout, ValueError for sizes, RuntimeError when two threads use\n"
-             "one plan at once.")
+        .def(
+            "__call__", &run_plan, "image"_a, "out"_a,
+            "image: uint8 (H, W, C), or (H, W) for one channel; pixels packed, rows at any pitch, so views of a "
+            "larger\n"
+            "image are fine. out: float32 (3, h, w) or (1, 3, h, w), C-contiguous, overwritten; one source channel "
+            "fills\n"
+            "all three. Raises TypeError for dtype or layout, ValueError for sizes, RuntimeError when two threads use\n"
+            "one plan at once.")
         .def_property_readonly("source_shape",
                                [](const Plan& plan) {
                                    const PreprocessSpec& s = plan.kernel.spec();

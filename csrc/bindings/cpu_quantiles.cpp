@@ -21,7 +21,8 @@ std::vector<Chunk> chunks_of(const std::vector<py::array>& arrays) {
 py::array_t<double> checked_quantiles(const std::vector<py::array>& arrays, const std::vector<double>& q) {
     const std::vector<Chunk> chunks = chunks_of(arrays);
     for (const double fraction : q)
-        require(fraction >= 0 && fraction <= 1, "q: expected fractions from 0 to 1, got " + text_of(py::cast(fraction)));
+        require(fraction >= 0 && fraction <= 1,
+                "q: expected fractions from 0 to 1, got " + text_of(py::cast(fraction)));
     py::array_t<double> out(static_cast<py::ssize_t>(q.size()));
     double* to = out.mutable_data();
     bool clean;

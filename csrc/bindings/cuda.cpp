@@ -32,7 +32,8 @@ DeviceArray device_array(const py::object& object, const char* name, const std::
                   interface["typestr"].cast<std::string>(), data.second};
     const py::object strides = interface.attr("get")("strides");
     const auto item_bytes = static_cast<py::ssize_t>(a.dtype.back() - '0');
-    if (a.dtype != dtype || (!strides.is_none() && strides.cast<std::vector<py::ssize_t>>() != packed_strides(a, item_bytes)))
+    if (a.dtype != dtype ||
+        (!strides.is_none() && strides.cast<std::vector<py::ssize_t>>() != packed_strides(a, item_bytes)))
         throw py::type_error(std::string(name) + ": expected a C-contiguous device array of type " + dtype + ", got " +
                              a.dtype + " with shape " + shape_text(a.shape) + " and strides " + text_of(strides));
     return a;
@@ -46,16 +47,18 @@ T* pointer(const DeviceArray& a) {
 DeviceArray writable_device_array(const py::object& object, const char* name, const std::string& dtype,
                                   const std::vector<py::ssize_t>& shape) {
     DeviceArray a = device_array(object, name, dtype);
-    if (a.read_only) throw py::type_error(std::string(name) + ": expected a writable device array, got a read-only one");
-    require(a.shape == shape, std::string(name) + ": expected shape " + shape_text(shape) + ", got " + shape_text(a.shape));
+    if (a.read_only)
+        throw py::type_error(std::string(name) + ": expected a writable device array, got a read-only one");
+    require(a.shape == shape,
+            std::string(name) + ": expected shape " + shape_text(shape) + ", got " + shape_text(a.shape));
     return a;
 }
 
 DeviceArray checked_workspace(const py::object& object, std::size_t needed) {
     DeviceArray a = device_array(object, "workspace", "|u1");
     require(a.shape.size() == 1 && static_cast<std::size_t>(a.shape[0]) >= needed && a.pointer % 256 == 0,
-            "workspace: expected at least " + std::to_string(needed) + " bytes (fuse_workspace_bytes) at a multiple of 256, got shape " +
-                shape_text(a.shape));
+            "workspace: expected at least " + std::to_string(needed) +
+                " bytes (fuse_workspace_bytes) at a multiple of 256, got shape " + shape_text(a.shape));
     return a;
 }
 
@@ -68,10 +71,11 @@ void checked_fuse(const py::object& structural_object, const py::object& logical
     require(structural.shape.size() == 2 && logical.shape == structural.shape,
             "structural, logical: expected one shape (h, w), got " + shape_text(structural.shape) + " and " +
                 shape_text(logical.shape));
-    const FuseSpec spec = checked_fuse_spec(structural.shape[0], structural.shape[1], scale, offset, sigmoid, border,
-                                            border_mode, size);
+    const FuseSpec spec =
+        checked_fuse_spec(structural.shape[0], structural.shape[1], scale, offset, sigmoid, border, border_mode, size);
     float* out = nullptr;
-    if (!out_object.is_none()) out = pointer<float>(writable_device_array(out_object, "out", "<f4", {size[0], size[1]}));
+    if (!out_object.is_none())
+        out = pointer<float>(writable_device_array(out_object, "out", "<f4", {size[0], size[1]}));
     auto* result = pointer<double>(writable_device_array(result_object, "result", "<f8", {6}));
     auto* workspace = pointer<void>(checked_workspace(workspace_object, cuda::fuse_workspace_bytes(spec)));
     const py::gil_scoped_release unlocked;
@@ -91,14 +95,16 @@ PYBIND11_MODULE(_cuda, m) {
     using namespace lad::bindings;
     using namespace py::literals;
     m.doc() = "Native CUDA kernels: device arrays in and out, on the caller's stream.";
-    m.def("device_names", &lad::cuda::device_names, "Names of the GPUs that this process can use; [] without a driver.");
+    m.def("device_names", &lad::cuda::device_names,
+          "Names of the GPUs that this process can use; [] without a driver.");
     m.def("device_count", [] { return lad::cuda::device_names().size(); }, "How many there are; 0 without a driver.");
     m.def("fuse_workspace_bytes", &workspace_bytes, py::kw_only(), "map_size"_a, "border"_a, "size"_a,
           "Bytes of device memory that `fuse` needs for maps of map_size (h, w).");
     m.def("fuse", &checked_fuse, "structural"_a, "logical"_a, py::kw_only(), "scale"_a, "offset"_a, "sigmoid"_a,
           "border"_a, "border_mode"_a, "size"_a, "out"_a = py::none(), "result"_a, "workspace"_a, "stream"_a,
           "As lad_edge.kernels.fuse, enqueued on `stream` (a cudaStream_t as an integer); returns at once.\n\n"
-          "structural, logical: float32 (h, w); out: float32 (H, W) or None; result: float64 (6,), filled in the order of\n"
+          "structural, logical: float32 (h, w); out: float32 (H, W) or None; result: float64 (6,), filled in the order "
+          "of\n"
           "Fused; workspace: uint8, at least fuse_workspace_bytes(); all device arrays (__cuda_array_interface__),\n"
           "C-contiguous. Raises TypeError, ValueError, and RuntimeError when CUDA refuses the launch.");
 }

@@ -37,8 +37,17 @@ inline FuseSpec checked_fuse_spec(py::ssize_t height, py::ssize_t width, const P
     require(border >= 0 && border <= max_border, "border: expected 0 to 1024 cells, got " + std::to_string(border));
     expect_finite(scale, "scale");
     expect_finite(offset, "offset");
-    return {static_cast<int>(height), static_cast<int>(width), scale[0], offset[0], scale[1], offset[1],
-            sigmoid, border, border_mode_of(border_mode), size[0], size[1]};
+    return {static_cast<int>(height),
+            static_cast<int>(width),
+            scale[0],
+            offset[0],
+            scale[1],
+            offset[1],
+            sigmoid,
+            border,
+            border_mode_of(border_mode),
+            size[0],
+            size[1]};
 }
 
 }  // namespace lad::bindings

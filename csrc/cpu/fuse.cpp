@@ -87,22 +87,30 @@ LAD_INLINE void fuse_cells(const float* structural, const float* logical, std::s
 
 // ---- full resolution: rows of cells to rows of pixels
 
-// `step` pixels at a time: it may run over into the pixels of the next cell, which repairs them.
-template <int step>
-LAD_INLINE void widen_by(const float* cells, const Axis& columns, float* __restrict pixels) {
-    const float* weight = columns.weight.data();
+// `step` pixels at a time, in vectors of type V: it may run over into the pixels of the next cell, which repairs them.
+template <typename V, int step>
+LAD_INLINE void widen_by(const float* cells, const Axis& columns, float* pixels) {
+    constexpr int width = sizeof(V) / sizeof(float);
+    const float* weights = columns.weight.data();
+    const int* begin = columns.begin.data();
     for (int c = 0; c < columns.source; ++c) {
         const float from = cells[c], slope = c + 1 < columns.source ? cells[c + 1] - from : 0.0f;
-        for (int x = columns.begin[c], end = columns.begin[c + 1]; x < end; x += step)
-            for (int lane = 0; lane < step; ++lane) pixels[x + lane] = lerp(from, slope, weight[x + lane]);
+        for (int x = begin[c]; x < begin[c + 1]; x += step)
+            for (int part = 0; part < step; part += width) {
+                V weight;
+                std::memcpy(&weight, weights + x + part, sizeof(V));
+                const V value = from + weight * slope;  // lerp
+                std::memcpy(pixels + x + part, &value, sizeof(V));
+            }
     }
 }
 
+template <typename V>
 LAD_INLINE void widen(const float* cells, const Axis& columns, float* pixels) {
     if (columns.size < 8 * columns.source)
-        widen_by<4>(cells, columns, pixels);
+        widen_by<Float4, 4>(cells, columns, pixels);
     else
-        widen_by<lanes>(cells, columns, pixels);
+        widen_by<V, lanes>(cells, columns, pixels);
 }
 
 LAD_INLINE void blend(const float* upper, const float* slope, float weight, int n, float* __restrict out) {
@@ -136,13 +144,14 @@ struct Band {
 
     // Make `upper` and `slope` for the rows below cell row `cell`. In order from above, `lower` of the band before is
     // taken over; `fresh` starts anywhere.
+    template <typename V>
     LAD_INLINE void enter(const float* map, int cell, bool fresh) {
         const int below = std::min(cell + 1, spec.padded_height() - 1);
         if (fresh)
-            widen(map + static_cast<std::size_t>(cell) * spec.padded_width(), scratch.columns, scratch.upper.data());
+            widen<V>(map + static_cast<std::size_t>(cell) * spec.padded_width(), scratch.columns, scratch.upper.data());
         else
             scratch.upper.swap(scratch.lower);
-        widen(map + static_cast<std::size_t>(below) * spec.padded_width(), scratch.columns, scratch.lower.data());
+        widen<V>(map + static_cast<std::size_t>(below) * spec.padded_width(), scratch.columns, scratch.lower.data());
         const float *upper = scratch.upper.data(), *lower = scratch.lower.data();
         float* __restrict slope = scratch.slope.data();
         for (int x = 0; x < spec.out_width; ++x) slope[x] = lower[x] - upper[x];
@@ -177,7 +186,7 @@ LAD_INLINE Peak upsample(const FuseSpec& spec, Scratch& scratch, const float* ma
             fresh = true;
             continue;
         }
-        band.enter(map, cell, fresh);
+        band.enter<V>(map, cell, fresh);
         fresh = false;
         const float value = std::max(band.max_of_row<V>(begin), band.max_of_row<V>(end - 1));
         if (value > peak.value) peak = {value, cell};
@@ -189,7 +198,7 @@ LAD_INLINE Peak upsample(const FuseSpec& spec, Scratch& scratch, const float* ma
 
 void locate(const FuseSpec& spec, Scratch& scratch, const Peak& peak, FuseResult& result) {
     Band band{spec, scratch};
-    band.enter(scratch.fused.data(), peak.cell, true);
+    band.enter<Float4>(scratch.fused.data(), peak.cell, true);
     const float* line = scratch.line.data();
     for (int y = scratch.rows.begin[peak.cell]; y < scratch.rows.begin[peak.cell + 1]; ++y) {
         band.row(y, scratch.line.data());

@@ -71,10 +71,14 @@ LAD_INLINE void weigh_rows(const std::uint8_t* rows, std::ptrdiff_t pitch, const
     int k = 0;
     for (; k + 4 <= count; k += 4) add_rows<4>(rows + k * pitch, pitch, weights + k, n, k == 0, sum);
     switch (count - k) {
-        case 3: return add_rows<3>(rows + k * pitch, pitch, weights + k, n, k == 0, sum);
-        case 2: return add_rows<2>(rows + k * pitch, pitch, weights + k, n, k == 0, sum);
-        case 1: return add_rows<1>(rows + k * pitch, pitch, weights + k, n, k == 0, sum);
-        default: return;
+        case 3:
+            return add_rows<3>(rows + k * pitch, pitch, weights + k, n, k == 0, sum);
+        case 2:
+            return add_rows<2>(rows + k * pitch, pitch, weights + k, n, k == 0, sum);
+        case 1:
+            return add_rows<1>(rows + k * pitch, pitch, weights + k, n, k == 0, sum);
+        default:
+            return;
     }
 }
 

@@ -14,8 +14,8 @@ constexpr std::size_t groups_per_pass = 64;  // 32 MiB of counters
 using Counts = std::vector<std::uint64_t>;
 
 struct OrderStatistic {
-    std::uint64_t rank;        // within all values; then within its group
-    std::uint32_t group = 0;   // upper 16 bits of the key
+    std::uint64_t rank;       // within all values; then within its group
+    std::uint32_t group = 0;  // upper 16 bits of the key
     float value = 0;
 };
 

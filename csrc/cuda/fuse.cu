@@ -142,8 +142,8 @@ void fuse(const FuseSpec& spec, const float* structural, const float* logical, f
     lay_out(spec, static_cast<char*>(workspace), w);
     const std::size_t cells = static_cast<std::size_t>(spec.padded_height()) * spec.padded_width();
     const std::size_t pixels = static_cast<std::size_t>(spec.out_height) * spec.out_width;
-    const std::size_t preparations = std::max<std::size_t>({cells, static_cast<std::size_t>(spec.out_height),
-                                                            static_cast<std::size_t>(spec.out_width)});
+    const std::size_t preparations = std::max<std::size_t>(
+        {cells, static_cast<std::size_t>(spec.out_height), static_cast<std::size_t>(spec.out_width)});
     check(cudaMemsetAsync(w.totals, 0, sizeof(Totals), stream), "fuse: clear");
     normalise_kernel<<<blocks_for(preparations), threads, 0, stream>>>(spec, w, structural, logical);
     check(cudaGetLastError(), "fuse: normalise");

@@ -62,8 +62,8 @@ class Block(nn.Module):
         """Expand, filter, project, and add the input where the shapes allow it."""
         y = functional.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
         y = functional.relu6(self._bn1(self._depthwise_conv(y)))
-        y = self._bn2(self._project_conv(y))
-        return x + y if self.residual else y
+        projected: Tensor = self._bn2(self._project_conv(y))
+        return x + projected if self.residual else projected
 
 
 class EfficientNetLite0(nn.Module):

@@ -89,6 +89,10 @@ def add_synth_arguments(parser: argparse.ArgumentParser) -> None:
     for name, count in counts.items():
         parser.add_argument(f"--{name}", type=int, default=count, metavar="N", help="images (default: %(default)s)")
     parser.add_argument("--width", type=int, default=640, metavar="PX", help="of a 4:3 frame (default: %(default)s)")
+    freedom = (
+        "1: parts lie anywhere in their compartment; below 1: nearer to fixed slots, easier (default: %(default)s)"
+    )
+    parser.add_argument("--freedom", type=float, default=1.0, metavar="F", help=freedom)
     parser.add_argument("--format", choices=("png", "jpg"), default="png", help="jpg: a tenth of the size, same pixels")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -139,6 +143,7 @@ def run_synth(args: argparse.Namespace) -> int:
         logical=args.logical,
         structural=args.structural,
         width_px=args.width,
+        freedom=args.freedom,
         image_format=args.format,
         progress=_show_progress,
     )

@@ -12,9 +12,14 @@ from typing import TYPE_CHECKING
 from lad_edge.cli.arguments import add_engine_options, add_json, positive_int, print_json
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from lad_edge.datasets import Dataset
     from lad_edge.export.evaluate import Evaluation
     from lad_edge.inspector import Inspector
+
+    Tile = tuple[str, NDArray[np.uint8], NDArray[np.uint8]]
 
 _EPILOG = """\
 examples:
@@ -112,7 +117,7 @@ def _write(out: Path, found: Evaluation, metrics: dict[str, object], inspector: 
     contact_sheet(_tiles(found, inspector, tiles), out / "contact_sheet.png")
 
 
-def _tiles(found: Evaluation, inspector: Inspector, count: int) -> list[tuple[str, object, object]]:
+def _tiles(found: Evaluation, inspector: Inspector, count: int) -> list[Tile]:
     """The same number of images of each label, spread over their scores."""
     import cv2
     import numpy as np
@@ -123,13 +128,13 @@ def _tiles(found: Evaluation, inspector: Inspector, count: int) -> list[tuple[st
     labels = sorted({one.record.label for one in found.judged})
     good_scores = [one.result.score or 0.0 for one in found.judged if one.record.label == "good"]
     low = float(np.median(good_scores)) if good_scores else 0.0
-    tiles: list[tuple[str, object, object]] = []
+    tiles: list[Tile] = []
     for label in labels:
         ranked = sorted((one for one in found.judged if one.record.label == label), key=lambda one: one.rank)
         for position in np.linspace(0, len(ranked) - 1, min(len(ranked), max(1, count // len(labels)))).astype(int):
             one = ranked[position]
             image, pixel_format = read_image(one.record.path)
-            bgr = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if pixel_format == "mono8" else image
+            bgr = np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if pixel_format == "mono8" else image, np.uint8)
             caption = f"{label.split('_')[0]} {one.record.path.stem}: {one.result.verdict.value} {one.result.score:.3f}"
             tiles.append(
                 (

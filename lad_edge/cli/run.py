@@ -120,9 +120,12 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
 
 def run_line(args: argparse.Namespace, stop: StopSignal, extra: Sequence[Sink] = ()) -> Line:
     """Opens everything, runs the line to its end, prints the summary; `extra` sinks see every result too."""
+    import cv2
+
     from lad_edge import bundle
     from lad_edge.inspector import Inspector
 
+    cv2.setNumThreads(1)  # the engine's pool is the only one: a second one costs milliseconds on few cores
     wanted, engine = verdicts(args.save), bundle.read(args.engine)
     source = _open_source(args, engine)
     with ExitStack() as stack:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from lad_edge.datasets.masks import read_masks
-from lad_edge.datasets.near import near_groups, thumbnail
+from lad_edge.datasets.near import levels, near_groups, thumbnail
 from lad_edge.datasets.records import GOOD, SPLITS, Dataset, Record
 from lad_edge.errors import DataError
 from lad_edge.images import IMAGE_SUFFIXES, Picture, read_image
@@ -102,7 +102,8 @@ def _look(record: Record, picture: Picture) -> _Seen:
     small = thumbnail(image)
     # Kinds of pixels other than 8 bits are a finding of their own; here they only have to be measurable.
     grey = image if image.ndim == 2 else image[..., :3].max(axis=2)
-    laplacian = cv2.Laplacian(grey.astype(np.float32), cv2.CV_32F)
+    grey = grey.astype(np.float32) * np.float32(levels(image.dtype))
+    sharpness = float(cv2.Laplacian(grey, cv2.CV_32F).var())
     digest = hashlib.sha256(repr((image.shape, picture.pixel_format)).encode() + image.tobytes()).digest()
     return _Seen(
         record,
@@ -110,7 +111,7 @@ def _look(record: Record, picture: Picture) -> _Seen:
         picture.pixel_format,
         digest,
         small,
-        float(laplacian.var()),
+        sharpness,
         float(grey.mean(dtype=np.float64)),
     )
 

@@ -19,10 +19,14 @@ _ROWS = 256  # of the distance matrix at a time: memory stays flat for large set
 
 def thumbnail(image: NDArray[np.generic]) -> NDArray[np.float32]:
     """(32, 32, 3) float32 in 8-bit grey levels; area-averaged against noise, means taken off against drift."""
-    full_scale = 1.0 if image.dtype == np.uint8 else 255.0 / 65535 if image.dtype == np.uint16 else 255.0
     small = cv2.resize(image, THUMBNAIL[:2], interpolation=cv2.INTER_AREA).astype(np.float32)
     colour = np.repeat(small[..., None], 3, axis=2) if small.ndim == 2 else small[..., :3]
-    return np.asarray((colour - colour.mean(axis=(0, 1))) * np.float32(full_scale), np.float32)
+    return np.asarray((colour - colour.mean(axis=(0, 1))) * np.float32(levels(image.dtype)), np.float32)
+
+
+def levels(dtype: np.dtype[np.generic]) -> float:
+    """8-bit grey levels in one step of this kind of pixel; floating point runs from 0 to 1."""
+    return {1: 1.0, 2: 255.0 / 65535.0}[dtype.itemsize] if dtype.kind == "u" else 255.0
 
 
 def near_groups(thumbnails: NDArray[np.float32]) -> list[list[int]]:
@@ -47,10 +51,7 @@ def near_groups(thumbnails: NDArray[np.float32]) -> list[list[int]]:
 
 
 def _near_pairs(flat: NDArray[np.float32]) -> list[tuple[int, int]]:
-    """Pairs i < j within both limits; the r.m.s.
-
-    distance comes from a matrix product, the worst cell only for candidates.
-    """
+    """Pairs i < j within both limits; distances come from a matrix product, the worst cell only for candidates."""
     pairs: list[tuple[int, int]] = []
     if not len(flat):
         return pairs

@@ -13,7 +13,6 @@ synthetic_video).
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +37,7 @@ JPEG_QUALITY = 80
 SPLITS = ("train/good", "validation/good", "test/good", f"test/{LOGICAL}", f"test/{STRUCTURAL}", "video")
 # A structural defect must be seen: this many pixels of a 640 x 480 frame change by this many grey levels.
 _VISIBLE_PX, _VISIBLE_LEVELS = 60, 14
+_SHADOW_UNITS = 14  # no shadow on the tray is longer
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,24 @@ class Sample:
 
 
 def make_sample(
-    seed: int, split: str, index: int, defect: DefectType | None = None, *, width_px: int = WORLD_WIDTH
+    seed: int,
+    split: str,
+    index: int,
+    defect: DefectType | None = None,
+    *,
+    width_px: int = WORLD_WIDTH,
+    freedom: float = 1.0,
 ) -> Sample:
     """The index-th picture of a split. Without `defect`: the same kit, light and noise, but good.
 
-    width_px: width of the frame, a multiple of 4; the height is 3/4 of it. Raises UsageError for other widths.
+    width_px: width of the frame, a multiple of 4; the height is 3/4 of it. freedom: 0..1, how far parts lie from fixed
+    slots; 1: anywhere in their compartment. Raises UsageError for other values.
     """
     if width_px % 4 or not 160 <= width_px <= 2560:
         raise UsageError(f"expected a width of 160 to 2560 px in steps of 4, got {width_px}; 640 is the default")
-    good, rng = _good_scene(seed, split, index)
+    if not 0 <= freedom <= 1:
+        raise UsageError(f"expected a freedom of 0 to 1, got {freedom}")
+    good, rng = _good_scene(seed, split, index, freedom)
     if defect is None:
         picture, _ = render(good, width_px)
         return _sample(picture, good, None, ())
@@ -80,11 +89,11 @@ def make_sample(
     return _sample(render(scene, width_px)[0], scene, defect, masks)
 
 
-def _good_scene(seed: int, split: str, index: int) -> tuple[Scene, np.random.Generator]:
+def _good_scene(seed: int, split: str, index: int, freedom: float) -> tuple[Scene, np.random.Generator]:
     """The good kit of this number, and the generator that decides what goes wrong with it."""
     root = np.random.SeedSequence([seed, SPLITS.index(split), index])
     layout, look, fate = (np.random.default_rng(child) for child in root.spawn(3))
-    return draw_scene(layout, look), fate
+    return draw_scene(layout, look, freedom), fate
 
 
 def _structural_sample(good: Scene, defect: DefectType, rng: np.random.Generator, width_px: int) -> Sample:
@@ -97,7 +106,14 @@ def _structural_sample(good: Scene, defect: DefectType, rng: np.random.Generator
         changed = cv2.absdiff(picture, intact).max(axis=2) >= _VISIBLE_LEVELS
         if all(np.count_nonzero(changed & mask) >= enough for mask in masks):
             break
-    return _sample(picture, scene, defect, tuple(masks))
+    return _sample(picture, scene, defect, tuple(_with_shadow(mask, changed, width_px) for mask in masks))
+
+
+def _with_shadow(mask: NDArray[np.bool_], changed: NDArray[np.bool_], width_px: int) -> NDArray[np.bool_]:
+    """The defect and what it changes beside it: a wall that is pressed in casts another shadow."""
+    near = 2 * round(_SHADOW_UNITS * width_px / WORLD_WIDTH) + 1
+    reach = cv2.dilate(mask.astype(np.uint8), np.ones((near, near), np.uint8)) > 0
+    return np.asarray(mask | (changed & reach))
 
 
 def _sample(
@@ -126,6 +142,7 @@ def generate(
     structural: int = 60,
     category: str = CATEGORY,
     width_px: int = WORLD_WIDTH,
+    freedom: float = 1.0,
     image_format: str = "png",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -142,15 +159,17 @@ def generate(
         raise UsageError(f"expected a seed and counts of 0 or more, got seed {seed} and {counts}")
     folder = _new_folder(Path(root) / category)
     _write_json(folder / "defects_config.json", defects_config(width_px))
-    about = {"generator": __name__, "version": GENERATOR_VERSION, "seed": seed, "jpeg_quality": JPEG_QUALITY}
-    _write_json(folder / "synthetic.json", {**about, "width_px": width_px, "counts": counts})
     total = sum(counts.values())
     for done, (split, index) in enumerate(_jobs(counts), 1):
         label = split.rpartition("/")[2]
         defect = None if label == "good" else nth_defect(label, index)
-        _write_sample(folder, split, index, make_sample(seed, split, index, defect, width_px=width_px), image_format)
+        sample = make_sample(seed, split, index, defect, width_px=width_px, freedom=freedom)
+        _write_sample(folder, split, index, sample, image_format)
         if progress:
             progress(done, total)
+    about = {"generator": "lad_edge.datasets.synthetic", "version": GENERATOR_VERSION, "seed": seed}
+    about |= {"width_px": width_px, "freedom": freedom, "jpeg_quality": JPEG_QUALITY, "counts": counts}
+    _write_json(folder / "synthetic.json", about)  # last: whoever finds it finds the whole set
     return folder
 
 
@@ -208,9 +227,3 @@ def _write(path: Path, content: bytes) -> None:
         path.write_bytes(content)
     except OSError as exc:
         raise DataError(f"cannot write {path}: {exc.strerror}; free some space or choose another folder") from exc
-
-
-if __name__ == "__main__":
-    from lad_edge.cli import main
-
-    sys.exit(main(["data", "synth", *sys.argv[1:]]))

@@ -64,7 +64,7 @@ def _extra(compartment: str, kinds: Sequence[str]) -> Spoil:
 
     def spoil(scene: Scene, rng: np.random.Generator) -> Scene:
         wanted = [*(part.kind for part in _inside(scene, compartment)), str(rng.choice(kinds))]
-        return _with(scene, compartment, place(rng, compartment, wanted))
+        return _with(scene, compartment, place(rng, compartment, wanted, scene.freedom))
 
     return spoil
 
@@ -74,8 +74,8 @@ def _swapped(one: str, other: str) -> Spoil:
 
     def spoil(scene: Scene, rng: np.random.Generator) -> Scene:
         kinds = {name: [part.kind for part in _inside(scene, name)] for name in (one, other)}
-        scene = _with(scene, one, place(rng, one, kinds[other]))
-        return _with(scene, other, place(rng, other, kinds[one]))
+        scene = _with(scene, one, place(rng, one, kinds[other], scene.freedom))
+        return _with(scene, other, place(rng, other, kinds[one], scene.freedom))
 
     return spoil
 
@@ -84,7 +84,7 @@ def _wrong_combination(scene: Scene, rng: np.random.Generator) -> Scene:
     """Two screws, but those of another variant than the cap's: every part is a good one in a good place."""
     wrong = [screws for variant, screws in VARIANTS.items() if variant != scene.variant]
     screws = wrong[int(rng.integers(len(wrong)))]
-    return _with(scene, "screws", place(rng, "screws", screws))
+    return _with(scene, "screws", place(rng, "screws", screws, scene.freedom))
 
 
 def _wrong_count(compartment: str, kind: str, right: int) -> Spoil:
@@ -92,7 +92,7 @@ def _wrong_count(compartment: str, kind: str, right: int) -> Spoil:
 
     def spoil(scene: Scene, rng: np.random.Generator) -> Scene:
         count = int(rng.choice((right - 2, right - 1, right + 1)))
-        return _with(scene, compartment, place(rng, compartment, [kind] * count))
+        return _with(scene, compartment, place(rng, compartment, [kind] * count, scene.freedom))
 
     return spoil
 

@@ -16,7 +16,7 @@ import numpy as np
 from lad_edge.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,15 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
 }
 CAPS = tuple(f"{variant}_cap" for variant in VARIANTS)
 NUTS, WASHERS = 3, 4
+
+# Where the parts of a compartment lie when they may not lie anywhere: (x, y) for each.
+_SLOTS: Mapping[str, tuple[tuple[float, float], ...]] = {
+    "nuts": ((-224, -140), (-132, -140), (-178, -56)),
+    "washers": ((-224, 53), (-132, 53), (-224, 143), (-132, 143)),
+    "cap": ((-2, -108),),
+    "ring": ((-2, 88),),
+    "screws": ((132, 0), (220, 0)),
+}
 
 # Discs that cover each kind in its own frame: (x, y, radius); they keep parts apart and inside their compartment.
 _SCREW_LENGTH = {"short_screw": 92.0, "long_screw": 148.0}
@@ -110,15 +119,16 @@ class Look:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture before it is drawn."""
+    """A picture before it is drawn. freedom: see `place`."""
 
     variant: str
     parts: tuple[Part, ...]
     look: Look
     marks: tuple[Mark, ...] = ()
+    freedom: float = 1.0
 
 
-def draw_scene(layout: np.random.Generator, look: np.random.Generator) -> Scene:
+def draw_scene(layout: np.random.Generator, look: np.random.Generator, freedom: float = 1.0) -> Scene:
     """A good kit: variant and positions from `layout`, pose, light and camera from `look`."""
     variant = list(VARIANTS)[int(layout.integers(len(VARIANTS)))]
     wanted = {
@@ -128,8 +138,8 @@ def draw_scene(layout: np.random.Generator, look: np.random.Generator) -> Scene:
         "ring": ["o_ring"],
         "screws": list(VARIANTS[variant]),
     }
-    parts = [part for name, kinds in wanted.items() for part in place(layout, name, kinds)]
-    return Scene(variant, tuple(parts), draw_look(look))
+    parts = [part for name, kinds in wanted.items() for part in place(layout, name, kinds, freedom)]
+    return Scene(variant, tuple(parts), draw_look(look), freedom=freedom)
 
 
 def draw_look(rng: np.random.Generator) -> Look:
@@ -151,15 +161,20 @@ def draw_look(rng: np.random.Generator) -> Look:
     )
 
 
-def place(
-    rng: np.random.Generator, compartment: str, kinds: Sequence[str], beside: Iterable[Part] = ()
-) -> tuple[Part, ...]:
-    """Lays parts of these kinds anywhere in the compartment so that none touches another or the parts in `beside`."""
-    others = [part for part in beside if part.compartment == compartment]
-    for _ in range(200):
+def place(rng: np.random.Generator, compartment: str, kinds: Sequence[str], freedom: float = 1.0) -> tuple[Part, ...]:
+    """Lays parts of these kinds in the compartment so that none touches another.
+
+    freedom: 1: anywhere; below 1: around fixed slots, by at most this share of the compartment's size either way, and
+    screws turned by this share of 40 degrees at most; more parts than slots: anywhere that is left. Raises DataError when they do not fit.
+    """
+    for attempt in range(200):
+        if attempt == 20:  # an extra part may leave no room around the slots
+            freedom = 1.0
+        regions = _regions(rng, compartment, freedom)
         placed: list[Part] = []
         for kind in sorted(kinds, key=lambda kind: kind != "long_screw"):  # the longest first: it needs the room
-            part = _free_spot(rng, compartment, kind, [*others, *placed])
+            region = regions.pop() if regions else COMPARTMENTS[compartment]
+            part = _free_spot(rng, compartment, kind, placed, region, freedom)
             if part is None:
                 break
             placed.append(part)
@@ -168,20 +183,31 @@ def place(
     raise DataError(f"expected room for {list(kinds)} in compartment '{compartment}', found none; take another seed")
 
 
-def _free_spot(rng: np.random.Generator, compartment: str, kind: str, others: Sequence[Part]) -> Part | None:
-    box = COMPARTMENTS[compartment]
+def _regions(rng: np.random.Generator, compartment: str, freedom: float) -> list[Box]:
+    """One region for each slot, in an order drawn anew, so that any slot may be the empty one; none with full freedom."""
+    if freedom >= 1:
+        return []
+    box, slots = COMPARTMENTS[compartment], _SLOTS[compartment]
+    reach_x, reach_y = freedom * (box.right - box.left) / 2, freedom * (box.bottom - box.top) / 2
+    ordered = (slots[i] for i in rng.permutation(len(slots)))
+    return [Box(x - reach_x, y - reach_y, x + reach_x, y + reach_y) for x, y in ordered]
+
+
+def _free_spot(
+    rng: np.random.Generator, compartment: str, kind: str, others: Sequence[Part], region: Box, freedom: float
+) -> Part | None:
     for _ in range(60):
-        x, y = rng.uniform(box.left, box.right), rng.uniform(box.top, box.bottom)
-        part = Part(kind, compartment, float(x), float(y), _angle(rng, kind), int(rng.integers(2**31)))
-        if _inside(part, box) and not any(_touch(part, other) for other in others):
+        x, y = rng.uniform(region.left, region.right), rng.uniform(region.top, region.bottom)
+        part = Part(kind, compartment, float(x), float(y), _angle(rng, kind, freedom), int(rng.integers(2**31)))
+        if _inside(part, COMPARTMENTS[compartment]) and not any(_touch(part, other) for other in others):
             return part
     return None
 
 
-def _angle(rng: np.random.Generator, kind: str) -> float:
+def _angle(rng: np.random.Generator, kind: str, freedom: float) -> float:
     """Screws lie lengthwise, head up or down, give or take 40 degrees; round parts lie as they fell."""
     if kind in _SCREW_LENGTH:
-        return float(pi / 2 * rng.choice((-1.0, 1.0)) + rng.uniform(-0.7, 0.7))
+        return float(pi / 2 * rng.choice((-1.0, 1.0)) + freedom * rng.uniform(-0.7, 0.7))
     return float(rng.uniform(0, 2 * pi))
 
 

@@ -39,7 +39,7 @@ class VideoPart:
 
 
 def render_video(
-    path: str | Path, *, seed: int, parts: int = 72, fps: int = 10, width_px: int = WORLD_WIDTH
+    path: str | Path, *, seed: int, parts: int = 72, fps: int = 10, width_px: int = WORLD_WIDTH, freedom: float = 1.0
 ) -> tuple[VideoPart, ...]:
     """Writes `path` (.avi, Motion JPEG, one frame for each part) and beside it the truth as `<stem>.json`.
 
@@ -52,12 +52,13 @@ def render_video(
             f"expected a path that ends in .avi, parts >= 1, fps 1 to 240; got {path.name}, {parts}, {fps}"
         )
     fates = _fates(seed, parts)
-    samples = [make_sample(seed, "video", i, fate, width_px=width_px) for i, fate in enumerate(fates)]
+    samples = [make_sample(seed, "video", i, fate, width_px=width_px, freedom=freedom) for i, fate in enumerate(fates)]
     truth = tuple(_truth(i, sample) for i, sample in enumerate(samples))
     about = {
         "video": path.name,
         "seed": seed,
         "fps": fps,
+        "freedom": freedom,
         "jpeg_quality": JPEG_QUALITY,
         "frames": [vars(part) for part in truth],
     }

@@ -11,13 +11,19 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class AutoencoderSize:
-    """Channels of the first two and of all other convolutions."""
+    """Channels of the first two convolutions, of the others, and of the bottleneck between encoder and decoder."""
 
     stem: int
     hidden: int
+    latent: int
 
 
-AUTOENCODER_SIZES = {"xs": AutoencoderSize(16, 32), "s": AutoencoderSize(32, 64), "m": AutoencoderSize(32, 64)}
+# S and M as in the paper. XS halves the convolutions but not the bottleneck: what a part looks like takes as many numbers on a small box.
+AUTOENCODER_SIZES = {
+    "xs": AutoencoderSize(16, 32, 64),
+    "s": AutoencoderSize(32, 64, 64),
+    "m": AutoencoderSize(32, 64, 64),
+}
 
 
 class Autoencoder(nn.Module):
@@ -34,13 +40,13 @@ class Autoencoder(nn.Module):
         encoder: list[nn.Module] = []
         for before, after in pairwise(widths):
             encoder += _activated(nn.Conv2d(before, after, 4, stride=2, padding=1), after, instance_norm)
-        encoder.append(nn.Conv2d(hidden, hidden, 8))
+        encoder.append(nn.Conv2d(hidden, size.latent, 8))
         if instance_norm:
             encoder.append(nn.ReLU())
         self.encoder = nn.Sequential(*encoder)
         self.stages = nn.ModuleList(
-            nn.Sequential(*_activated(nn.Conv2d(hidden, hidden, 4, padding=2), hidden, instance_norm), nn.Dropout(0.2))
-            for _ in range(6)
+            nn.Sequential(*_activated(nn.Conv2d(width, hidden, 4, padding=2), hidden, instance_norm), nn.Dropout(0.2))
+            for width in [size.latent, *5 * [hidden]]
         )
         self.sides = (side // 64 - 1, side // 32, side // 16 - 1, side // 8, side // 4 - 1, side // 2 - 1)
         self.out_side = -(-side // 4) - 8

@@ -70,6 +70,7 @@ def autocast(device: torch.device) -> AbstractContextManager[Any]:
     """bfloat16 where the hardware multiplies it natively, else float32."""
     if device.type == "cuda":
         return torch.autocast("cuda", torch.bfloat16, enabled=torch.cuda.is_bf16_supported())
-    if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return torch.autocast("cpu", torch.bfloat16)
     return nullcontext()

@@ -99,9 +99,7 @@ def quantiles(values: NDArray[np.float32] | Sequence[NDArray[np.float32]], q: Ar
     return _cpu.quantiles(arrays, fractions.ravel().tolist()).reshape(fractions.shape)
 
 
-def label_regions(
-    anomaly_map: NDArray[np.float32], threshold: float, *, min_area_px: int = 1
-) -> list[LabelledRegion]:
+def label_regions(anomaly_map: NDArray[np.float32], threshold: float, *, min_area_px: int = 1) -> list[LabelledRegion]:
     """Connected areas (8 neighbours) strictly above `threshold`, the highest peak first.
 
     anomaly_map: float32 (H, W), C-contiguous; the comparison is exact for any float64 threshold. Areas under min_area_px pixels are

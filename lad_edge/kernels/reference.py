@@ -41,7 +41,7 @@ def preprocess(
     rows, columns = triangle_weights(pixels.shape[0], size[0]), triangle_weights(pixels.shape[1], size[1])
     resized = np.einsum("yh,hwc,xw->cyx", rows, pixels.astype(np.float64), columns, optimize=True)
     colour = np.broadcast_to(resized[::-1] if swap_rb else resized, (3, *size))
-    return (colour / 255.0 - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
+    return np.asarray((colour / 255.0 - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1)))
 
 
 def distance_map(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -53,7 +53,7 @@ def distance_map(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.f
 def linear_weights(source_size: int, size: int) -> NDArray[np.float64]:
     """(size, source_size) matrix of bilinear sampling with half-pixel centres, clamped at the edges, no antialias."""
     position = np.clip((np.arange(size) + 0.5) * (source_size / size) - 0.5, 0, source_size - 1)
-    return np.clip(1.0 - np.abs(position[:, None] - np.arange(source_size)[None, :]), 0.0, None)
+    return np.asarray(np.clip(1.0 - np.abs(position[:, None] - np.arange(source_size)[None, :]), 0.0, None))
 
 
 def normalise(
@@ -87,7 +87,7 @@ def fuse(
     nonfinite = sum(int((~(np.abs(m) < INTERPOLATION_LIMIT)).sum()) for m in inner)
     if nonfinite:
         return Fused(np.nan, -1, -1, np.nan, np.nan, nonfinite), np.full(size, np.nan)
-    parts = [1.0 / (1.0 + np.exp(-m)) for m in low] if sigmoid else low
+    parts = [0.5 + 0.5 * np.tanh(0.5 * m) for m in low] if sigmoid else low
     full = upsample(0.5 * parts[0] + 0.5 * parts[1], size)
     y, x = np.unravel_index(int(full.argmax()), full.shape)
     tops = [float(upsample(m, size).max()) for m in low]
@@ -98,14 +98,12 @@ def quantiles(values: NDArray[np.float32] | Sequence[NDArray[np.float32]], q: Ar
     """Linear interpolation between order statistics at q * (n - 1)."""
     arrays = [values] if isinstance(values, np.ndarray) else values
     together = np.concatenate([a.ravel() for a in arrays]).astype(np.float64)
-    return np.asarray(np.quantile(together, q))
+    return np.asarray(np.quantile(together, np.asarray(q, np.float64)))
 
 
-def label_regions(
-    anomaly_map: NDArray[np.float32], threshold: float, *, min_area_px: int = 1
-) -> list[LabelledRegion]:
+def label_regions(anomaly_map: NDArray[np.float32], threshold: float, *, min_area_px: int = 1) -> list[LabelledRegion]:
     """Flood fill from each pixel above the threshold, in reading order."""
-    todo = anomaly_map > threshold
+    todo = anomaly_map.astype(np.float64) > threshold  # numpy would round the threshold to float32
     found = []
     for y, x in zip(*np.nonzero(todo), strict=True):
         if todo[y, x]:

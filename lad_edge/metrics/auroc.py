@@ -66,7 +66,8 @@ def _bins(values: NDArray[np.float32]) -> NDArray[np.int64]:
     """The upper half of the bits, made monotone: negative floats count backwards."""
     bits = np.ascontiguousarray(values, np.float32).ravel().view(np.uint32)
     flipped = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
-    return (flipped >> np.uint32(16)).astype(np.int64)
+    bins: NDArray[np.int64] = (flipped >> np.uint32(16)).astype(np.int64)
+    return bins
 
 
 def _checked(scores: ArrayLike, name: str) -> NDArray[np.float64]:

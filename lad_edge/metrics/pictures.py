@@ -71,7 +71,8 @@ def heat(
     level = np.clip((grown - low) / max(2 * (threshold - low), 1e-12), 0, 1)
     colours = cv2.applyColorMap((255 * level).astype(np.uint8), cv2.COLORMAP_TURBO)
     alpha = (0.65 * level)[..., None]
-    return ((1 - alpha) * image_bgr + alpha * colours).astype(np.uint8)
+    blended: NDArray[np.uint8] = ((1 - alpha) * image_bgr + alpha * colours).astype(np.uint8)
+    return blended
 
 
 def contact_sheet(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -78,7 +79,12 @@ class EfficientAdScorer:
             "infer": (inferred - preprocessed) / 1e3,
             "post": (time.perf_counter_ns() - inferred) / 1e3,
         }
-        self.scores = Scores(found.score, found.structural, found.logical, found.nonfinite, self.fused, stages)
+        structural, logical = (self._scaled(value) for value in (found.structural, found.logical))
+        self.scores = Scores(found.score, structural, logical, found.nonfinite, self.fused, stages)
+
+    def _scaled(self, branch: float) -> float:
+        """A branch's maximum on the scale of the score, so that both answer to one threshold."""
+        return 0.5 + 0.5 * math.tanh(0.5 * branch) if self.sigmoid else branch  # the logistic function without overflow
 
     def wait(self) -> Scores:
         """The scores of the frame enqueued last; the map is a view that the next frame overwrites."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from lad_edge.values import Frame, Reason
 
+_MOST_LOSERS = 10_000  # minutes of a camera whose inspector hangs: memory stays bounded, the driver drops from then on
 _DROPPED = "newer frames arrived while the inspector was busy"
 
 
@@ -29,7 +30,7 @@ class Mailbox:
     def put(self, frame: Frame) -> bool:
         """Numbers and stores a frame; False once the mailbox is closed, and the frame was not taken over."""
         with self._changed:
-            while self.wait_when_full and len(self._frames) >= self.capacity and not self._closed:
+            while self._must_wait() and not self._closed:
                 self._changed.wait()
             if self._closed:
                 return False
@@ -46,6 +47,7 @@ class Mailbox:
             taken, self._losers = self._losers, []
             if self._frames:
                 taken.append(self._frames.popleft())
+            if taken:
                 self._changed.notify_all()
             return taken
 
@@ -69,6 +71,10 @@ class Mailbox:
         """Closed and empty: nothing will ever come again."""
         with self._changed:
             return self._closed and not self._frames and not self._losers
+
+    def _must_wait(self) -> bool:
+        full = self.wait_when_full and len(self._frames) >= self.capacity
+        return full or len(self._losers) >= _MOST_LOSERS
 
     def _drop_oldest(self) -> None:
         while len(self._frames) > self.capacity:

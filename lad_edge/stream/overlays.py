@@ -122,7 +122,7 @@ def _palette() -> tuple[Image, NDArray[np.float32]]:
     colour = np.empty((256, 3), np.uint8)
     for channel, stops in enumerate(((255, 200, 40, 30, 30), (150, 200, 220, 110, 20), (40, 120, 255, 250, 220))):
         colour[:, channel] = np.interp(level, (0, 112, 128, 190, 255), stops)
-    opacity = np.interp(level, (0, 48, 127, 128, 255), (0.0, 0.0, 0.22, 0.40, 0.65)).astype(np.float32)
+    opacity = np.interp(level, (0, 48, 127, 128, 255), (0.0, 0.0, 0.22, 0.50, 0.70)).astype(np.float32)
     return colour, opacity
 
 

@@ -25,6 +25,11 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # failures ar
 
 _OPEN_TIMEOUT_MS = 5000
 _READ_TIMEOUT_MS = 600  # OpenCV waits three times as long (reliability.md §2)
+_STREAM_OPTIONS = [
+    *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS),
+    *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_TIMEOUT_MS),
+    *(cv2.CAP_PROP_N_THREADS, 1),  # each further decoding thread keeps one more frame back
+]
 _MOST_MISSING = 1000  # records for one file that breaks off; the first one states the whole number
 
 
@@ -104,8 +109,7 @@ class UrlSource(_Live):
 
     def open(self) -> None:
         """Connects. Raises SourceError."""
-        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_TIMEOUT_MS]
-        capture = cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, limits)
+        capture = cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, _STREAM_OPTIONS)
         if not capture.isOpened():
             raise SourceError(
                 f"the stream {self.name} does not open (tried FFmpeg for {_OPEN_TIMEOUT_MS / 1000:g} s): "

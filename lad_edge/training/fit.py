@@ -32,7 +32,7 @@ PHOTOGRAPH_SIDE = (
     512  # photographs of the penalty are brought to 512 and cropped to the network's side (methods card §2.5)
 )
 
-DETECTORS: dict[str, tuple[type[Any], Callable[..., Task]]] = {
+DETECTORS: dict[str, tuple[type[Any], Callable[..., Any]]] = {
     "efficient_ad": (EfficientAdConfig, EfficientAdTask),
     "dfsc": (DfscConfig, DfscTask),
 }
@@ -116,7 +116,7 @@ def load_networks(folder: Path) -> tuple[RunDescription, Any, EfficientAd]:
 
 
 def _task(detector: str, networks: EfficientAd, images: Images, config: Any, photographs: Path | None) -> Task:
-    kind = DETECTORS[detector][1]
+    kind: Callable[..., Task] = DETECTORS[detector][1]
     if config.penalty:
         return kind(networks, images, config, _photographs(photographs, config, images.device))
     if photographs is not None:

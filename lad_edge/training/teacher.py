@@ -48,9 +48,9 @@ class DistillationConfig:
 class NeighbourhoodTargets(nn.Module):
     """Targets (N, channels, 64, 64) from feature maps of the backbone, finest first.
 
-    The card takes 3×3 neighbourhood vectors of each map, brings them to 64×64, pools each vector to 1024 numbers, concatenates the levels and
-    pools again to `channels` (methods card §2.4, after PatchCore's descriptors). All of it is linear, so each level is one 3×3
-    convolution with a fixed kernel, followed by the resize.
+    The card takes 3×3 neighbourhood vectors of each map, brings them to 64×64, pools each vector to 1024 numbers,
+    concatenates the levels and pools again to `channels` (methods card §2.4, after PatchCore's descriptors). All of it is
+    linear, so each level is one 3×3 convolution with a fixed kernel, followed by the resize.
     """
 
     def __init__(self, level_channels: Sequence[int], channels: int) -> None:
@@ -73,8 +73,9 @@ def _pooling_kernels(level_channels: Sequence[int], channels: int) -> list[Tenso
     wide = [
         functional.adaptive_avg_pool1d(torch.eye(9 * c)[None], POOLED_CHANNELS)[0] for c in level_channels
     ]  # (9C, 1024)
-    joint = functional.adaptive_avg_pool1d(torch.block_diag(*wide)[None], channels)[0]  # (sum of 9C, channels)
-    parts = joint.split([9 * c for c in level_channels])
+    stacked: Tensor = torch.block_diag(*wide)  # type: ignore[no-untyped-call]
+    joint = functional.adaptive_avg_pool1d(stacked[None], channels)[0]  # (sum of 9C, channels)
+    parts = torch.split(joint, [9 * c for c in level_channels])
     return [part.T.reshape(channels, c, 3, 3).contiguous() for part, c in zip(parts, level_channels, strict=True)]
 
 
@@ -147,7 +148,8 @@ class Distillation:
             self.student.parameters(), config.learning_rate, weight_decay=config.weight_decay
         )
         # The card keeps lr constant for 60 000 steps; a cosine reaches a lower loss in the shorter schedules that a CPU affords.
-        self.schedule: torch.optim.lr_scheduler.LRScheduler | None = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, config.steps)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, config.steps)
+        self.schedule: torch.optim.lr_scheduler.LRScheduler | None = cosine
 
     def losses(self, step: int) -> dict[str, Tensor]:
         """Mean squared error on one batch of cached crops."""

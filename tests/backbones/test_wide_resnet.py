@@ -35,5 +35,5 @@ def test_weights_load_from_a_file_with_a_classifier_and_layer4(tmp_path, suffix)
 def test_foreign_weights_are_refused_by_name(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"stem.weight": torch.zeros(1)}, path)
-    with pytest.raises(DataError, match="not the weights of wide_resnet50_2.*conv1"):
+    with pytest.raises(DataError, match=r"not the weights of wide_resnet50_2.*conv1"):
         wide_resnet("wide_resnet50_2", path)

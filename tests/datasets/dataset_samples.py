@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def photo(seed: int, width: int = 96, height: int = 64) -> np.ndarray:
     """(H, W, 3) uint8 BGR: smooth coloured blobs with some texture, another picture for each seed."""
     rng = np.random.default_rng(seed)
-    blobs = cv2.resize(rng.uniform(40, 215, (5, 7, 3)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    blobs = cv2.resize(
+        rng.uniform(40, 215, (5, 7, 3)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC
+    )
     return np.clip(blobs + rng.normal(0, 6, blobs.shape), 0, 255).astype(np.uint8)
 
 

@@ -6,10 +6,10 @@ import json
 import subprocess
 import sys
 
+from dataset_samples import photo, save
+
 from lad_edge.cli import main
 from lad_edge.datasets import open_dataset
-
-from dataset_samples import photo, save
 
 
 def test_check_returns_0_when_nothing_is_found(folder, capsys):

@@ -8,12 +8,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from dataset_samples import mask, photo, save
 
 from lad_edge.datasets import open_dataset, read_channels, read_masks
 from lad_edge.datasets.folder import open_folder
 from lad_edge.errors import DataError, UsageError
-
-from dataset_samples import mask, photo, save
 
 
 def counts(dataset):
@@ -37,7 +36,10 @@ def test_bad_folder_is_test_with_defect_types(tmp_path, folder):
     save(tmp_path / "bad" / "a.png", photo(50))
     save(tmp_path / "bad" / "dent" / "b.png", photo(51))
     dataset = open_folder(folder, tmp_path / "bad")
-    assert [(r.label, r.defect_type) for r in dataset.select(split="test")] == [("defect", "defect"), ("defect", "dent")]
+    assert [(r.label, r.defect_type) for r in dataset.select(split="test")] == [
+        ("defect", "defect"),
+        ("defect", "dent"),
+    ]
     shutil.move(folder, tmp_path / "good")
     (tmp_path / "set").mkdir()
     for name in ("good", "bad"):
@@ -220,11 +222,18 @@ def test_juice_bottle(shared):
     }
     values = {defect.pixel_value for defect in dataset.defects}
     for record in dataset.select(label="logical_anomalies")[:20]:
-        assert all(c.pixel_value in values and c.mask.any() and c.mask.shape == (800, 400) for c in read_channels(record))
+        assert all(
+            c.pixel_value in values and c.mask.any() and c.mask.shape == (800, 400) for c in read_channels(record)
+        )
 
 
 def test_tire(shared):
     dataset = open_dataset(shared / "mvtec_3d" / "tire")
     assert dataset.layout == "mvtec_3d"
     assert counts(dataset)["test", "defect"] == 87
-    assert {record.defect_type for record in dataset.select(label="defect")} == {"combined", "contamination", "cut", "hole"}
+    assert {record.defect_type for record in dataset.select(label="defect")} == {
+        "combined",
+        "contamination",
+        "cut",
+        "hole",
+    }

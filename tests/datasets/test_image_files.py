@@ -8,13 +8,12 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from dataset_samples import photo, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lad_edge.errors import DataError
 from lad_edge.images import decode_image, read_image, read_image_8bit
-
-from dataset_samples import photo, save
 
 ENCODINGS = {
     "png": (".png", []),
@@ -32,7 +31,9 @@ def encode(image: np.ndarray, name: str = "png") -> bytes:
     return cv2.imencode(suffix, image, options)[1].tobytes()
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes, extra: tuple[tuple[bytes, bytes], ...] = ()) -> bytes:
+def png(
+    width: int, height: int, depth: int, colour: int, rows: bytes, extra: tuple[tuple[bytes, bytes], ...] = ()
+) -> bytes:
     """A PNG by hand, for what OpenCV does not write."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     chunks = ((b"IHDR", header), *extra, (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
@@ -85,7 +86,10 @@ def test_a_flipped_bit_in_a_png_is_refused(where, bit):
 
 
 @settings(deadline=None, max_examples=200)
-@given(data=st.binary(max_size=200), magic=st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*"]))
+@given(
+    data=st.binary(max_size=200),
+    magic=st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*"]),
+)
 def test_noise_is_refused_and_nothing_else_is_raised(data, magic):
     with pytest.raises(DataError):
         decode_image(magic + data, "noise")
@@ -157,7 +161,7 @@ def test_foreign_files_say_what_they_are(tmp_path, content, message):
 
 
 def test_missing_files_and_folders_are_data_errors(tmp_path):
-    with pytest.raises(DataError, match="cannot read .*gone.png"):
+    with pytest.raises(DataError, match=r"cannot read .*gone\.png"):
         read_image(tmp_path / "gone.png")
     with pytest.raises(DataError, match="cannot read"):
         read_image(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import cv2
@@ -51,7 +52,9 @@ def test_parts_neither_touch_nor_leave_their_compartment():
                 assert box.top + r <= y + 1e-9
                 assert y - 1e-9 <= box.bottom - r
                 placed.append((x, y, r, id(part)))
-        assert not [1 for a in placed for b in placed if a[3] < b[3] and np.hypot(a[0] - b[0], a[1] - b[1]) < a[2] + b[2]]
+        assert not [
+            1 for a in placed for b in placed if a[3] < b[3] and np.hypot(a[0] - b[0], a[1] - b[1]) < a[2] + b[2]
+        ]
 
 
 def test_parts_may_lie_anywhere_so_no_place_tells_the_count():
@@ -74,7 +77,9 @@ def test_logical_defects_break_a_rule_and_touch_only_what_their_masks_mark(defec
         good = scene(seed)
         bad = defect.spoil(good, np.random.default_rng(seed))
         assert broken_rules(bad.parts)
-        assert {p for p in bad.parts if p.compartment not in marked} == {p for p in good.parts if p.compartment not in marked}
+        assert {p for p in bad.parts if p.compartment not in marked} == {
+            p for p in good.parts if p.compartment not in marked
+        }
         assert bad.look == good.look
 
 
@@ -132,7 +137,7 @@ def test_masks_cover_what_the_defect_changes(defect):
     for index in range(2):
         bad = make_sample(11, f"test/{defect.label}", index, defect, width_px=WIDTH)
         good = make_sample(11, f"test/{defect.label}", index, width_px=WIDTH)
-        changed = cv2.absdiff(render(bad.scene, WIDTH)[0], render(good.scene, WIDTH)[0]).max(axis=2) > 12
+        changed = cv2.absdiff(render(bad.scene, WIDTH)[0], render(good.scene, WIDTH)[0]).max(axis=2) > 14
         marked = np.any(bad.masks, axis=0)
         assert all(changed[mask].sum() >= 15 for mask in bad.masks)
         assert changed[~marked].sum() <= 0.01 * changed.sum()
@@ -187,6 +192,8 @@ def test_the_folder_is_a_sound_loco_data_set(generated):
     report = check(dataset)
     assert report.findings == ()
     assert report.sizes == {"320x240 bgr8": 17}
+    about = json.loads((generated / "synthetic.json").read_text())
+    assert (about["seed"], about["freedom"], about["counts"]["train/good"]) == (7, 1.0, 4)
 
 
 def test_mask_files_hold_one_value_each_and_saturate_inside_their_area(generated):
@@ -203,7 +210,15 @@ def test_mask_files_hold_one_value_each_and_saturate_inside_their_area(generated
 
 def test_counts_and_format_do_not_change_the_pictures(generated, tmp_path):
     few = generate(
-        tmp_path, seed=7, train=1, validation=0, test_good=0, logical=2, structural=1, width_px=WIDTH, image_format="jpg"
+        tmp_path,
+        seed=7,
+        train=1,
+        validation=0,
+        test_good=0,
+        logical=2,
+        structural=1,
+        width_px=WIDTH,
+        image_format="jpg",
     )
     for split, name in (("train/good", "000"), (f"test/{LOGICAL}", "001"), (f"test/{STRUCTURAL}", "000")):
         jpg, png = (cv2.imread(str(p)) for p in (few / split / f"{name}.jpg", generated / split / f"{name}.png"))
@@ -242,3 +257,30 @@ def test_a_crop_is_a_view():
     u, v = field.local(rows, columns, 0.0, 0.0, 0.0)
     np.testing.assert_allclose([u.mean(), v.mean()], 0.5, atol=1e-4)
     assert field.copy().height is not field.height
+
+
+def test_less_freedom_keeps_parts_near_their_slots_and_the_rules_alike():
+    spread = {}
+    for freedom in (0.0, 0.25, 1.0):
+        scenes = [draw_scene(np.random.default_rng([s, 0]), np.random.default_rng([s, 1]), freedom) for s in range(40)]
+        assert [broken_rules(made.parts) for made in scenes] == [[]] * 40
+        rings = [(part.x, part.y) for made in scenes for part in made.parts if part.compartment == "ring"]
+        spread[freedom] = float(np.std(rings, axis=0).max())
+        for defect in LOGICAL_TYPES:
+            spoiled = [defect.spoil(made, np.random.default_rng(i)) for i, made in enumerate(scenes[:10])]
+            assert all(broken_rules(bad.parts) for bad in spoiled)
+    assert spread[0.0] == 0
+    assert 0 < spread[0.25] < 0.7 * spread[1.0]
+
+
+def test_any_slot_may_be_the_empty_one():
+    places = {
+        tuple(sorted((round(p.x), round(p.y)) for p in place(np.random.default_rng(seed), "nuts", ["nut"] * 2, 0.0)))
+        for seed in range(30)
+    }
+    assert len(places) == 3
+
+
+def test_a_freedom_outside_0_to_1_is_refused():
+    with pytest.raises(UsageError, match="freedom of 0 to 1"):
+        make_sample(1, "train/good", 0, width_px=WIDTH, freedom=1.2)

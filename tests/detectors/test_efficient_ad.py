@@ -35,9 +35,7 @@ def test_dfsc_autoencoder_has_twelve_instance_norms_and_none_on_the_latent_vecto
 @pytest.mark.parametrize("shape", [(1, 4, 9, 9), (2, 8, 16, 16), (1, 128, 24, 24), (1, 1, 1, 1000), (1, 1, 1, 1001)])
 def test_hardest_mean_is_the_mean_from_the_interpolated_quantile_on(shape):
     squares = torch.rand(shape, generator=torch.Generator().manual_seed(1))
-    expected = []
-    for image in squares.flatten(1):
-        expected.append(image[image >= torch.quantile(image, 0.999)].mean())
+    expected = [image[image >= torch.quantile(image, 0.999)].mean() for image in squares.flatten(1)]
     torch.testing.assert_close(hardest_mean(squares), torch.stack(expected).mean())
 
 
@@ -113,7 +111,8 @@ def test_dfsc_exports_the_moving_average_of_the_student():
     networks.measure_teacher(images)
     task = DfscTask(networks, images, DfscConfig(size="xs", side=256, steps=10))
     start = networks.student.head.bias.clone()
-    assert set(losses := task.losses(0)) == {"hard", "autoencoder", "student_autoencoder", "separation"}
+    losses = task.losses(0)
+    assert set(losses) == {"hard", "autoencoder", "student_autoencoder", "separation"}
     sum(losses.values()).backward()
     task.optimiser.step()
     task.after_step()

@@ -3,9 +3,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from torch import nn
-
-from lad_edge.detectors.efficient_ad import EfficientAd
 from lad_edge.export.efficient_ad import (
     fold,
     fold_standardisation,
@@ -15,6 +12,9 @@ from lad_edge.export.efficient_ad import (
     stack_outputs,
 )
 from lad_edge.export.to_onnx import OPSET, to_onnx
+from torch import nn
+
+from lad_edge.detectors.efficient_ad import EfficientAd
 
 pytestmark = pytest.mark.torch
 EXACT = {"atol": 2e-5, "rtol": 1e-5}  # the same sums in another order

@@ -19,8 +19,8 @@ std::vector<std::string> device_names();
 // Bytes of device memory that one `fuse` works in; 256-byte aligned, not shared by launches that may overlap.
 std::size_t fuse_workspace_bytes(const FuseSpec& spec);
 
-// As lad::fuse, with the same arithmetic, on `stream`; returns when it is enqueued, and can be captured in a CUDA graph.
-// result: 6 doubles in the order of FuseResult. out: (out_height, out_width) or null. Throws std::runtime_error.
+// As lad::fuse, with the same arithmetic, on `stream`; returns when it is enqueued, and can be captured in a CUDA
+// graph. result: 6 doubles in the order of FuseResult. out: (out_height, out_width) or null. Throws std::runtime_error.
 void fuse(const FuseSpec& spec, const float* structural, const float* logical, float* out, double* result,
           void* workspace, Stream stream);
 

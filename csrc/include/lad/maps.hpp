@@ -15,13 +15,13 @@ std::int64_t distance_map(const float* a, const float* b, std::size_t channels, 
 enum class BorderMode : int { zero = 0, replicate = 1 };
 
 struct FuseSpec {
-    int height, width;               // cells of the two maps
+    int height, width;  // cells of the two maps
     float structural_scale, structural_offset;
     float logical_scale, logical_offset;
-    bool sigmoid;                    // fuse sigmoids of the normalised values instead of the values
-    int border;                      // cells added on each side
-    BorderMode border_mode;          // zero: the raw map continues as 0; replicate: as its nearest cell
-    int out_height, out_width;       // pixels
+    bool sigmoid;               // fuse sigmoids of the normalised values instead of the values
+    int border;                 // cells added on each side
+    BorderMode border_mode;     // zero: the raw map continues as 0; replicate: as its nearest cell
+    int out_height, out_width;  // pixels
 
     LAD_SHARED int padded_height() const { return height + 2 * border; }
     LAD_SHARED int padded_width() const { return width + 2 * border; }

@@ -9,11 +9,11 @@
 namespace lad {
 
 struct PreprocessSpec {
-    int source_height, source_width, channels;          // pixels; channels is 1 or 3, interleaved
-    int roi_x, roi_y, roi_width, roi_height;            // pixels of the source; the resize does not look outside
-    int height, width;                                  // pixels of the network input
-    bool swap_rb;                                       // true: source channel 0 becomes network channel 2
-    std::array<double, 3> mean, std;                    // per network channel, on the 0..1 scale
+    int source_height, source_width, channels;  // pixels; channels is 1 or 3, interleaved
+    int roi_x, roi_y, roi_width, roi_height;    // pixels of the source; the resize does not look outside
+    int height, width;                          // pixels of the network input
+    bool swap_rb;                               // true: source channel 0 becomes network channel 2
+    std::array<double, 3> mean, std;            // per network channel, on the 0..1 scale
 };
 
 // Weights of one axis of Pillow's and torchvision's antialiased bilinear filter: a triangle around the half-pixel
@@ -45,12 +45,12 @@ class Preprocess {
 
     // Read by the kernel.
     struct Tables {
-        TriangleTaps rows;               // vertical taps
-        int vectors;                     // 16-lane vectors per output column
-        std::vector<int> column_offset;  // (width): first float of the row buffer
-        std::vector<float> lane_weight;  // (width, vectors, lanes): horizontal weights, repeated for each channel
-        std::array<float, 3> gain, bias; // per network channel: resized * gain + bias
-        std::vector<float> row;          // one source row after the vertical taps, and zeros behind it
+        TriangleTaps rows;                // vertical taps
+        int vectors;                      // 16-lane vectors per output column
+        std::vector<int> column_offset;   // (width): first float of the row buffer
+        std::vector<float> lane_weight;   // (width, vectors, lanes): horizontal weights, repeated for each channel
+        std::array<float, 3> gain, bias;  // per network channel: resized * gain + bias
+        std::vector<float> row;           // one source row after the vertical taps, and zeros behind it
     };
 
   private:

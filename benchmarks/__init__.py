@@ -1,0 +1,1 @@
+"""One harness, one file per question: python -m benchmarks.<question>."""

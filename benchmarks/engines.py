@@ -1,0 +1,88 @@
+"""Engines and frames to measure with: seeded weights go through the product's own training and export; a work folder keeps them.
+
+The weights are those of one training step on pictures of the synthetic kit. Speed does not depend on them, parity is
+proven at export as for any engine, and no teacher has to be shipped for every size.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lad_edge.datasets.synthetic import make_sample
+from lad_edge.datasets.synthetic_defects import STRUCTURAL, nth_defect
+
+WIDTH, HEIGHT = 1280, 1024  # px, the frame of every figure
+SIZES = ("s", "xs")
+WORK = Path("build/benchmark-engines")
+SEED, GOOD, PARITY_IMAGES = 11, 8, 32
+POLICY = "quantile:0.95"  # lies between two good scores, of which none is then decided by the last bit
+_MADE_FIRST = 960  # px, the height of a synthetic frame of this width
+
+
+def frames(count: int, *, spoilt: bool = False) -> list[np.ndarray]:
+    """Pictures of the kit that no engine was calibrated on, (1024, 1280, 3) uint8 BGR; spoilt: with a structural defect."""
+    split = f"test/{STRUCTURAL}" if spoilt else "test/good"
+    return [_picture(split, index, spoilt=spoilt) for index in range(count)]
+
+
+def engine(size: str, work: Path = WORK) -> Path:
+    """The `.lad` of EfficientAD in this size ("s", "xs", "m"), made if it is not there; remove the folder to make it anew."""
+    made = work / f"efficient_ad_{size}.lad"
+    if not made.is_file():  # in a process of its own: torch and its threads stay out of the one that measures
+        subprocess.run([sys.executable, "-m", "benchmarks.engines", size, str(work)], check=True)
+    return made
+
+
+def weights(size: str, work: Path = WORK) -> Path:
+    """The trained networks behind `engine`, as safetensors."""
+    engine(size, work)
+    return work / f"run_{size}" / "weights.safetensors"
+
+
+def make(size: str, work: Path) -> None:
+    """Train for one step and export."""
+    import torch
+    from lad_edge.export.export import ExportOptions, export_run
+
+    from lad_edge.backbones.pdn import PDN_SIZES, Pdn
+    from lad_edge.training.checkpoint import save_tensors
+    from lad_edge.training.fit import FitOptions, fit
+
+    data, run, teacher = _data(work), work / f"run_{size}", work / f"teacher_{size}.safetensors"
+    torch.manual_seed(SEED)
+    save_tensors(teacher, Pdn(PDN_SIZES[size]).state_dict(), {"seed": SEED})
+    shutil.rmtree(run, ignore_errors=True)
+    settings = {"size": size, "steps": 1, "seed": SEED}
+    fit("efficient_ad", data, run, settings, FitOptions(teacher=teacher, device="cpu", quiet=True))
+    export_run(run, work / f"efficient_ad_{size}.lad", ExportOptions(policy=POLICY))
+
+
+def _data(work: Path) -> Path:
+    """A data set in the MVTec AD layout: train/good and validation/good."""
+    data = work / "kit_1280x1024"
+    counts = {"train/good": GOOD, "validation/good": PARITY_IMAGES}
+    for split, count in counts.items():
+        (data / split).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            path = data / split / f"{index:03d}.png"
+            if not path.is_file():
+                cv2.imwrite(str(path), _picture(split, index))
+    return data
+
+
+def _picture(split: str, index: int, *, spoilt: bool = False) -> np.ndarray:
+    """A synthetic frame, continued by its mirror image above and below to the height of a 5:4 sensor."""
+    defect = nth_defect(STRUCTURAL, index) if spoilt else None
+    image = make_sample(SEED, split, index, defect, width_px=WIDTH).image
+    margin = (HEIGHT - _MADE_FIRST) // 2
+    return np.ascontiguousarray(cv2.copyMakeBorder(image, margin, margin, 0, 0, cv2.BORDER_REFLECT_101))
+
+
+if __name__ == "__main__":
+    make(sys.argv[1], Path(sys.argv[2]))

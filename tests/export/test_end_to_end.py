@@ -1,0 +1,121 @@
+"""Train, export, evaluate and run for real, at a size that a test can afford."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from lad_edge.export import export as room
+from lad_edge.export.export import ExportOptions, export_run
+from lad_edge.export.parity import compare
+
+from lad_edge import bundle
+from lad_edge.backbones.pdn import PDN_SIZES, Pdn
+from lad_edge.cli import main
+from lad_edge.datasets.synthetic import generate
+from lad_edge.errors import DataError, ParityError
+from lad_edge.training.checkpoint import save_tensors
+from lad_edge.training.fit import FitOptions, fit
+
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("end_to_end")
+    generate(root, seed=1, train=24, validation=8, test_good=4, logical=3, structural=3, width_px=160)
+    torch.manual_seed(0)
+    teacher = root / "teacher.safetensors"
+    save_tensors(teacher, Pdn(PDN_SIZES["xs"]).state_dict(), {"kind": "teacher"})
+    options = FitOptions(teacher=teacher, quiet=True, device="cpu")
+    fit("dfsc", root / "kit_tray", root / "run", {"size": "xs", "steps": 6, "learning_rate": 1e-3}, options)
+    return root / "run"
+
+
+@pytest.fixture(scope="module")
+def engine(run_folder):
+    out = run_folder / "part.lad"
+    export_run(run_folder, out, ExportOptions(policy="conformal:20%"))
+    return out
+
+
+def test_export_proves_parity_on_32_images_and_says_so(engine):
+    parity = bundle.read(engine).manifest.parity["f32"]
+    assert parity["images"] == parity["verdicts_equal"] == 32
+    assert parity["max_relative_error"] <= 1e-3
+
+
+def test_export_twice_gives_the_same_bytes(engine, run_folder, tmp_path):
+    export_run(run_folder, tmp_path / "again.lad", ExportOptions(policy="conformal:20%"))
+    assert (tmp_path / "again.lad").read_bytes() == engine.read_bytes()
+
+
+def test_the_engine_reproduces_its_golden_scores_without_torch(engine):
+    script = (
+        "import sys, lad_edge, numpy as np\n"
+        f"inspector = lad_edge.load({str(engine)!r})\n"
+        "result = inspector(np.array(inspector.bundle.golden_frames[0]))\n"
+        "print(result.verdict.value, result.score)\n"
+        "assert 'torch' not in sys.modules and 'onnx' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    verdict, score = done.stdout.split()
+    opened = bundle.read(engine)
+    precision = "bf16" if "bf16" in opened.manifest.calibrations else "f32"
+    assert verdict in ("OK", "NG")
+    assert float(score) == pytest.approx(float(opened.golden_scores(precision)[0]), rel=1e-6)
+
+
+def test_conformal_threshold_lets_the_stated_share_of_validation_images_pass(engine):
+    opened = bundle.read(engine)
+    for precision, calibration in opened.manifest.calibrations.items():
+        passed = np.mean(opened.scores(precision) <= calibration.threshold)
+        assert passed >= 0.8
+        assert calibration.policy.statement == "≤ 20 % of good parts are rejected, n = 8"
+
+
+def test_eval_writes_figures_and_pictures(engine, run_folder, tmp_path, capsys):
+    data = run_folder.parent / "kit_tray"
+    assert main(["eval", str(engine), "--data", str(data), "--out", str(tmp_path / "eval"), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["images"] == {"good": 4, "logical_anomalies": 3, "structural_anomalies": 3}
+    assert 0 <= printed["image_auroc_by_label"]["logical_anomalies"] <= 1
+    assert json.loads((tmp_path / "eval" / "metrics.json").read_text()) == printed
+    for name in ("roc.png", "scores.png", "contact_sheet.png"):
+        assert (tmp_path / "eval" / name).stat().st_size > 1000
+
+
+def test_a_conformal_promise_that_the_images_cannot_carry_is_refused(run_folder, tmp_path):
+    with pytest.raises(DataError, match="needs the scores of 99 good images; came 8"):
+        export_run(run_folder, tmp_path / "x.lad", ExportOptions(policy="conformal:1%"))
+    assert not (tmp_path / "x.lad").exists()
+
+
+def test_a_wrong_fold_is_caught_and_nothing_is_written(run_folder, tmp_path, monkeypatch):
+    def wrong(networks):
+        folded = real(networks)
+        with torch.no_grad():
+            folded.difference.bias += 0.02
+        return folded
+
+    real = room.fold
+    monkeypatch.setattr(room, "fold", wrong)
+    with pytest.raises(ParityError, match="nothing was written"):
+        export_run(run_folder, tmp_path / "x.lad", ExportOptions(policy="conformal:20%"))
+    assert not (tmp_path / "x.lad").exists()
+
+
+def test_parity_needs_equal_verdicts_and_32_images():
+    scores = np.linspace(0, 1, 40)
+    assert compare(scores, scores, (0.5, 0.5)).holds
+    assert not compare(scores, scores, (0.5, 0.53)).holds
+    assert not compare(scores, scores * 1.01, (2.0, 2.0)).holds
+    with pytest.raises(DataError, match="at least 32"):
+        compare(scores[:31], scores[:31], (0.5, 0.5))
+
+
+def test_a_moved_data_set_is_named_with_the_remedy(run_folder, tmp_path):
+    with pytest.raises(DataError, match="pass --data"):
+        export_run(run_folder, tmp_path / "x.lad", ExportOptions(data=tmp_path))

@@ -1,0 +1,67 @@
+"""A camera on the loopback: motion JPEG over HTTP, as network cameras send it; it can stall, and it can hang up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import cv2
+import tiny
+
+
+class MjpegServer(ThreadingHTTPServer):
+    """Sends `frames` pictures to each client, then waits until `release` is set, then hangs up."""
+
+    daemon_threads = True
+
+    def __init__(self, frames: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.frames = frames
+        self.clients = 0
+        self.sent, self.release = threading.Event(), threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://user:secret@127.0.0.1:{self.server_address[1]}/stream"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: MjpegServer
+
+    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+        self.server.clients += 1
+        if self.server.frames:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+        try:
+            for i in range(self.server.frames):
+                self._send(cv2.imencode(".jpg", tiny.good_picture(i))[1].tobytes())
+        except OSError:
+            return  # the client has gone
+        self.server.sent.set()
+        self.server.release.wait(60)
+
+    def _send(self, jpeg: bytes) -> None:
+        head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
+        self.wfile.write(head + jpeg + b"\r\n")
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
+        """Nothing: the test prints what it needs."""
+
+
+@contextmanager
+def serving(frames: int) -> Iterator[MjpegServer]:
+    """A server that runs while the block does; with 0 frames it never answers."""
+    server = MjpegServer(frames)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.release.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,192 @@
+"""Sources on real files: order, formats, damage; nothing that is not a whole picture passes as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tiny
+
+from lad_edge.errors import SourceError, UsageError
+from lad_edge.stream.sources import Converted, Source, open_camera, open_source
+from lad_edge.stream.video import CameraSource, UrlSource, redacted
+from lad_edge.values import Frame, Reason
+
+FRAMES = 20
+
+
+def write_video(path: Path, frames: int = FRAMES) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (tiny.WIDTH, tiny.HEIGHT))
+    assert writer.isOpened()
+    for i in range(frames):
+        noise = np.random.default_rng(i).integers(-9, 10, (tiny.HEIGHT, tiny.WIDTH, 3))
+        writer.write((20 + 10 * i + noise).astype(np.uint8))  # the mean tells which frame it is
+    writer.release()
+    return path
+
+
+def everything(source: Source) -> list[Frame]:
+    source.open()
+    frames = list(_frames(source))
+    source.close()
+    return frames
+
+
+def _frames(source: Source) -> Iterator[Frame]:
+    while (frame := source.read()) is not None:
+        yield frame
+
+
+def _number(frame: Frame) -> int:
+    return round((float(np.mean(frame.image)) - 20) / 10)
+
+
+def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
+    for name in ("b.png", "a.png", "c.jpg", "note.txt"):
+        if name.endswith("txt"):
+            (tmp_path / name).write_text("not an image")
+        else:
+            cv2.imwrite(str(tmp_path / name), tiny.good_picture(1))
+    source = open_source(str(tmp_path))
+    assert not source.live
+    assert [frame.frame_id for frame in everything(source)] == ["a.png", "b.png", "c.jpg"]
+
+
+def test_one_image_is_a_source(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "one.png"), tiny.good_picture(1))
+    (frame,) = everything(open_source(str(tmp_path / "one.png")))
+    np.testing.assert_array_equal(frame.image, tiny.good_picture(1))
+    assert frame.pixel_format == "bgr8"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_truncated_image_is_incomplete_at_every_length(tmp_path: Path, suffix: str) -> None:
+    whole = cv2.imencode(suffix, tiny.good_picture(1))[1].tobytes()
+    for i, length in enumerate(np.linspace(0, len(whole) - 1, 25).astype(int)):
+        (tmp_path / f"{i:02}{suffix}").write_bytes(whole[:length])
+    frames = everything(open_source(str(tmp_path)))
+    assert len(frames) == 25
+    assert {(frame.fault, frame.image is None) for frame in frames} == {(Reason.FRAME_INCOMPLETE, True)}
+
+
+def test_an_image_that_vanished_is_missing(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), tiny.good_picture(1))
+    source = open_source(str(tmp_path))
+    (tmp_path / "a.png").unlink()
+    assert [frame.fault for frame in everything(source)] == [Reason.FRAME_MISSING]
+
+
+@pytest.mark.parametrize(
+    ("image", "pixel_format"),
+    [
+        (np.zeros((8, 8), np.uint8), "mono8"),
+        (np.zeros((8, 8), np.uint16), "mono16"),
+        (np.zeros((8, 8, 4), np.uint8), "bgra8"),
+    ],
+)
+def test_other_pixels_keep_their_name_for_the_gate_to_refuse(
+    tmp_path: Path, image: np.ndarray, pixel_format: str
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    assert [frame.pixel_format for frame in everything(open_source(str(tmp_path)))] == [pixel_format]
+
+
+def test_a_video_gives_every_frame_in_order(tmp_path: Path) -> None:
+    frames = everything(open_source(str(write_video(tmp_path / "v.avi"))))
+    assert [frame.frame_id for frame in frames] == [f"v.avi#{i + 1}" for i in range(FRAMES)]
+    assert [_number(frame) for frame in frames] == list(range(FRAMES))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.9])
+def test_a_video_that_breaks_off_accounts_for_every_announced_frame(tmp_path: Path, share: float) -> None:
+    whole = write_video(tmp_path / "v.avi").read_bytes()
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole[: int(share * len(whole))])
+    frames = everything(open_source(str(cut)))
+    faults = [frame.fault for frame in frames]
+    good = faults.index(Reason.FRAME_INCOMPLETE)
+    assert len(frames) == FRAMES
+    assert faults[:good] == [None] * good
+    assert faults[good + 1 :] == [Reason.FRAME_MISSING] * (FRAMES - good - 1)
+    assert [_number(frame) for frame in frames[:good]] == list(range(good))
+
+
+def test_a_file_that_is_no_video_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "v.mp4").write_bytes(b"not a video" * 100)
+    with pytest.raises(SourceError, match=r"does not open: .*ffprobe"):
+        everything(open_source(str(tmp_path / "v.mp4")))
+
+
+@pytest.mark.parametrize("text", ["nowhere", "nowhere/at/all.mp4"])
+def test_a_missing_source_is_an_error(text: str) -> None:
+    with pytest.raises(SourceError, match="does not exist"):
+        open_source(text)
+
+
+def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="holds no image"):
+        open_source(str(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["ftp://a/b", "gopher://x", "concat://a|b"])
+def test_a_scheme_outside_the_list_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="rtsp://"):
+        open_source(text)
+
+
+def test_a_file_url_is_a_file(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a b.png"), tiny.good_picture(1))
+    assert len(everything(open_source((tmp_path / "a b.png").as_uri()))) == 1
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "videos/0"])
+def test_a_camera_is_an_index_or_a_device(text: str) -> None:
+    with pytest.raises(UsageError, match="--camera"):
+        open_camera(text)
+
+
+def test_a_camera_that_is_not_there_names_what_is_there() -> None:
+    camera = open_camera("4711")
+    assert isinstance(camera, CameraSource)
+    assert camera.live
+    with pytest.raises(SourceError, match=r"/dev/video4711 does not open: .*ls /dev/video\*"):
+        camera.open()
+
+
+def test_the_frames_of_a_camera_that_has_gone_say_so() -> None:
+    frame = CameraSource(4711).read()
+    assert frame is not None
+    assert frame.fault is Reason.CAMERA_LOST
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rtsp://user:secret@10.0.0.7:554/s1", "rtsp://***@10.0.0.7:554/s1"),
+        ("http://10.0.0.7/s?token=secret", "http://10.0.0.7/s?***"),
+        ("rtsp://u:s@ecret@host/x", "rtsp://***@host/x"),
+        ("rtsp://host/x#secret", "rtsp://host/x"),
+    ],
+)
+def test_credentials_are_never_shown(url: str, shown: str) -> None:
+    assert redacted(url) == shown
+
+
+def test_a_stream_that_does_not_open_keeps_its_password(capfd: pytest.CaptureFixture[str]) -> None:
+    source = UrlSource("http://user:secret@127.0.0.1:9/stream?key=secret")
+    with pytest.raises(SourceError) as caught:
+        source.open()
+    output = capfd.readouterr()
+    assert "secret" not in str(caught.value) + source.name + output.out + output.err
+
+
+def test_colour_is_converted_only_when_asked(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), tiny.good_picture(1))
+    cv2.imwrite(str(tmp_path / "b.png"), np.zeros((8, 8), np.uint16))
+    (tmp_path / "c.png").write_bytes(b"")
+    frames = everything(Converted(open_source(str(tmp_path)), "mono8"))
+    assert [frame.pixel_format for frame in frames] == ["mono8", "mono16", "none"]
+    np.testing.assert_array_equal(frames[0].image, cv2.cvtColor(tiny.good_picture(1), cv2.COLOR_BGR2GRAY))

@@ -1,0 +1,24 @@
+"""Every tolerance of the tests in one table, each with its reason."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Tolerance(NamedTuple):
+    """Bounds for numpy.testing.assert_allclose, and why they are what they are."""
+
+    rtol: float
+    atol: float
+    reason: str
+
+
+PREPROCESS = Tolerance(0, 5e-6, "float32 weights and sums of up to ~40 x 40 taps on a 0..1 scale over std >= 0.2")
+PREPROCESS_PILLOW_GREY = Tolerance(0, 1.0, "grey levels: Pillow rounds to bytes after each axis, ours never does")
+DISTANCE_MAP = Tolerance(3e-6, 0, "float32 sums of up to 400 squares in channel order: about sqrt(400) half ulps")
+FUSE = Tolerance(0, 5e-7, "float32 normalise, fuse and two interpolations of values below about 1")
+FUSE_LARGE = Tolerance(1e-6, 1e-6, "the same for values of any size, relative to the largest one")
+SIGMOID = Tolerance(0, 1.2e-7, "own exp of ~1 ulp, then one addition and one division in float32")
+QUANTILES = Tolerance(
+    1e-12, 1e-300, "order statistics are exact; float64 interpolation is written differently in numpy"
+)
