@@ -53,7 +53,9 @@ def open_plain(engine: str, precision: str, threads: int) -> tuple[Call, dict[st
 
     def call(picture: np.ndarray) -> float:
         small = cv2.resize(picture, (side, side), interpolation=cv2.INTER_LINEAR)[:, :, ::-1] * gain + bias
-        maps = request.infer(np.ascontiguousarray(small.transpose(2, 0, 1)[None]), share_inputs=True, share_outputs=True)
+        maps = request.infer(
+            np.ascontiguousarray(small.transpose(2, 0, 1)[None]), share_inputs=True, share_outputs=True
+        )
         return float(maps[0].max())
 
     return call, {"runtime": f"openvino {openvino.__version__.split('-', 1)[0]}", "precision": precision}

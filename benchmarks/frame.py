@@ -130,9 +130,7 @@ def reference_score(inspector: Inspector, picture: np.ndarray) -> float:
     scale, offset = affine(inspector.calibration.normalisation)
     shape = {"border": parameters["border"], "border_mode": parameters["border_mode"], "size": contract.size}
     structural, logical = buffers["maps"][0]
-    fused, _ = reference.fuse(
-        structural, logical, scale=scale, offset=offset, sigmoid=parameters["sigmoid"], **shape
-    )
+    fused, _ = reference.fuse(structural, logical, scale=scale, offset=offset, sigmoid=parameters["sigmoid"], **shape)
     return float(fused.score)
 
 

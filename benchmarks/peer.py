@@ -71,7 +71,7 @@ def environment(folder: Path) -> str:
 
 
 def peer_models(size: str, python: str, work: Path) -> dict[str, Any]:
-    """anomalib's models with our weights: "raw" and "resized" are their files; raw_map_error, export_error relative.
+    """Anomalib's models with our weights: "raw" and "resized" are their files; raw_map_error, export_error relative.
 
     Raises AssertionError when its network or its export computes something else than ours.
     """
@@ -163,7 +163,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--sizes", default=",".join(SIZES), help="out of s,xs")
     parser.add_argument("--env", type=Path, default=ENVIRONMENT, help="the peer's environment; made if missing")
-    parser.add_argument("--precision", default="bf16", help="of ours; the peer's inferencer takes bf16 where it is native")
+    parser.add_argument(
+        "--precision", default="bf16", help="of ours; the peer's inferencer takes bf16 where it is native"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=60, help="of each round")

@@ -1,7 +1,7 @@
 """anomalib as a contestant; runs in its own environment, which has no lad_edge (see benchmarks/peer.py).
 
-    python -m benchmarks.peer_worker export WEIGHTS TRUTH OUT HEIGHT WIDTH
-    python -m benchmarks.peer_worker serve MODEL FRAMES raw|resized THREADS
+python -m benchmarks.peer_worker export WEIGHTS TRUTH OUT HEIGHT WIDTH
+python -m benchmarks.peer_worker serve MODEL FRAMES raw|resized THREADS
 """
 
 from __future__ import annotations
@@ -74,11 +74,13 @@ def serve_peer(model: str, frames: str, mode: str, threads: str) -> None:
 
     executed = inferencer.model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     call = {"raw": raw, "resized": resized}[mode]
-    serve(call, np.load(frames), precision=executed, runtime=f"openvino {_version('openvino')}", peer=_version("anomalib"))
+    serve(
+        call, np.load(frames), precision=executed, runtime=f"openvino {_version('openvino')}", peer=_version("anomalib")
+    )
 
 
 def build(weights: str, quantiles: np.ndarray) -> Any:
-    """anomalib's EfficientAd with our weights, quantiles, and thresholds inside its range as after a validation."""
+    """Anomalib's EfficientAd with our weights, quantiles, and thresholds inside its range as after a validation."""
     import torch
     from anomalib.models import EfficientAd
     from safetensors.torch import load_file

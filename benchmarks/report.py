@@ -58,7 +58,10 @@ def write(path: Path | None, document: Mapping[str, object]) -> None:
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    padded = (text.ljust(width) if i == 0 else text.rjust(width) for i, (text, width) in enumerate(zip(row, widths, strict=True)))
+    padded = (
+        text.ljust(width) if i == 0 else text.rjust(width)
+        for i, (text, width) in enumerate(zip(row, widths, strict=True))
+    )
     return "| " + " | ".join(padded) + " |"
 
 

@@ -30,7 +30,9 @@ def build_demo(work: Path, assets: Path) -> dict[str, object]:
     """Make everything below `work` and put engine, video and truth into `assets`; returns the export's report."""
     data = work / CATEGORY
     if not (data / "synthetic.json").is_file():  # written last
-        generate(work, seed=DATA_SEED, train=240, validation=99, test_good=60, logical=90, structural=60, freedom=FREEDOM)
+        generate(
+            work, seed=DATA_SEED, train=240, validation=99, test_good=60, logical=90, structural=60, freedom=FREEDOM
+        )
     run = work / "run"
     fit(DETECTOR, data, run, SETTINGS, FitOptions(device="cpu", quiet=not sys.stderr.isatty()))
     report = export_run(run, assets / "demo.lad", ExportOptions(policy=POLICY, golden=1))

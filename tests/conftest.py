@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import tiny
 
 from lad_edge import bundle as bundles
 from lad_edge.inspector import Inspector, Options
+
+# a shared machine is no stopwatch: an example may take as long as it takes
+hypothesis.settings.register_profile("lad_edge", deadline=None)
+hypothesis.settings.load_profile("lad_edge")
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ class MjpegServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: MjpegServer
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_GET(self) -> None:
         self.server.clients += 1
         if self.server.frames:
             self.send_response(200)
