@@ -1,6 +1,6 @@
-"""A contestant in a process of its own: the parent asks for calls, the child answers with times and its memory.
+"""A contestant in a process of its own: the parent asks for a round, the child answers with times and its memory.
 
-The child prints one JSON line after its first verdict, and one for each line that it reads, a number of calls. Only
+The child prints one JSON line after its first verdict, and one for each line that it reads, a number of seconds. Only
 the standard library and numpy are used here: the child may run in an environment that knows nothing of lad_edge.
 """
 
@@ -27,8 +27,7 @@ def serve(call: Callable[[np.ndarray], float], pictures: np.ndarray, **about: ob
     score = call(pictures[0])
     _answer(first_ns=time.monotonic_ns(), score=score, **about)
     for line in sys.stdin:
-        times_us = [_timed(call, pictures[index % len(pictures)]) for index in range(int(line))]
-        _answer(times_us=times_us, **memory_mb())
+        _answer(times_us=_round(call, pictures, float(line)), **memory_mb())
 
 
 def memory_mb() -> dict[str, float]:
@@ -40,10 +39,17 @@ def memory_mb() -> dict[str, float]:
     }
 
 
-def _timed(call: Callable[[np.ndarray], float], picture: np.ndarray) -> float:
-    begin = time.perf_counter_ns()
-    call(picture)
-    return (time.perf_counter_ns() - begin) / 1e3
+def _round(call: Callable[[np.ndarray], float], pictures: np.ndarray, seconds: float) -> list[float]:
+    """µs of each call, one after the other until the time is over."""
+    times_us: list[float] = []
+    end = now = time.perf_counter_ns()
+    end += int(seconds * 1e9)
+    while now < end or not times_us:
+        begin = time.perf_counter_ns()
+        call(pictures[len(times_us) % len(pictures)])
+        now = time.perf_counter_ns()
+        times_us.append((now - begin) / 1e3)
+    return times_us
 
 
 def _answer(**fields: object) -> None:
@@ -73,10 +79,10 @@ class Contestant:
         self.first = self._read()
         self.cold_start_s = (self.first["first_ns"] - begin_ns) / 1e9
 
-    def calls(self, count: int) -> dict[str, Any]:
-        """`count` verdicts: times_us, resident_mb, peak_mb."""
+    def round(self, seconds: float) -> dict[str, Any]:
+        """Verdicts for that long: times_us, resident_mb, peak_mb."""
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{count}\n")
+        self.process.stdin.write(f"{seconds}\n")
         self.process.stdin.flush()
         return self._read()
 

@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 
 from lad_edge.datasets.synthetic import make_sample
-from lad_edge.datasets.synthetic_defects import STRUCTURAL, nth_defect
 
 WIDTH, HEIGHT = 1280, 1024  # px, the frame of every figure
 SIZES = ("s", "xs")
@@ -25,10 +24,20 @@ POLICY = "quantile:0.95"  # lies between two good scores, of which none is then 
 _MADE_FIRST = 960  # px, the height of a synthetic frame of this width
 
 
-def frames(count: int, *, spoilt: bool = False) -> list[np.ndarray]:
-    """Pictures of the kit that no engine was calibrated on, (1024, 1280, 3) uint8 BGR; spoilt: with a structural defect."""
-    split = f"test/{STRUCTURAL}" if spoilt else "test/good"
-    return [_picture(split, index, spoilt=spoilt) for index in range(count)]
+def frames(count: int, work: Path = WORK) -> np.ndarray:
+    """Pictures of the kit that no engine was calibrated on, (count, 1024, 1280, 3) uint8 BGR."""
+    file = frames_file(count, work)
+    loaded: np.ndarray = np.load(file)
+    return loaded
+
+
+def frames_file(count: int, work: Path = WORK) -> Path:
+    """The same pictures as a .npy file, made if it is not there."""
+    file = work / f"frames_{count}.npy"
+    if not file.is_file():
+        work.mkdir(parents=True, exist_ok=True)
+        np.save(file, np.stack([_picture("test/good", index) for index in range(count)]))
+    return file
 
 
 def engine(size: str, work: Path = WORK) -> Path:
@@ -76,10 +85,9 @@ def _data(work: Path) -> Path:
     return data
 
 
-def _picture(split: str, index: int, *, spoilt: bool = False) -> np.ndarray:
+def _picture(split: str, index: int) -> np.ndarray:
     """A synthetic frame, continued by its mirror image above and below to the height of a 5:4 sensor."""
-    defect = nth_defect(STRUCTURAL, index) if spoilt else None
-    image = make_sample(SEED, split, index, defect, width_px=WIDTH).image
+    image = make_sample(SEED, split, index, width_px=WIDTH).image
     margin = (HEIGHT - _MADE_FIRST) // 2
     return np.ascontiguousarray(cv2.copyMakeBorder(image, margin, margin, 0, 0, cv2.BORDER_REFLECT_101))
 

@@ -8,9 +8,10 @@ more of them than a second-level cache holds. overhead = total - infer is everyt
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -18,29 +19,20 @@ import numpy as np
 
 import lad_edge
 from benchmarks.engines import HEIGHT, SIZES, WIDTH, WORK, engine, frames
-from benchmarks.report import Figures, about, add_json_flag, percentiles, table, write
+from benchmarks.report import Figures, about, add_json_flag, measuring, percentiles, table, write
 from lad_edge.inspector import Inspector
 from lad_edge.kernels import reference
 from lad_edge.runtime import available, default_runtime
 from lad_edge.scoring.efficient_ad import GRAPH, affine
-from lad_edge.values import Verdict
+from lad_edge.values import Result, Verdict
 
 PRECISIONS = ("f32", "bf16")
 TOLERANCE = {"f32": 1e-3, "bf16": 5e-2}  # of the score against numpy kernels; reduced precision rounds its inputs
 STAGES = ("total", "pre", "infer", "post", "rest", "overhead")
 PICTURES = 8  # 31 MB
-NG_SHARE = 98.0  # per cent of the map that the threshold of the NG runs leaves below: a few regions in each picture
-WARM_UP = 5
+NG_SHARE = 98.0  # per cent of the faintest map that lie under the threshold of the NG parts: each has a few regions
 
 Samples = dict[str, list[float]]  # stage → µs of each call
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Rounds for each contestant, calls for each round."""
-
-    rounds: int
-    calls: int
 
 
 @dataclass(frozen=True)
@@ -53,57 +45,92 @@ class Case:
     threads: int
     score_error: float  # against the numpy kernels, relative to the threshold or the score
     regions: float  # in each NG picture
-    stages_ms: dict[str, dict[str, Figures]]  # "ok", "ng", "bare engine" → stage → percentiles
+    stages_ms: dict[str, dict[str, Figures]]  # "OK", "NG", "bare engine" → stage → percentiles
+
+
+class Subject:
+    """One open engine that was checked, and the thresholds at which its pictures are OK and NG."""
+
+    def __init__(self, size: str, precision: str, pictures: np.ndarray, args: argparse.Namespace) -> None:
+        self.size, self.pictures = size, pictures
+        self.inspector = lad_edge.load(engine(size, args.work), precision=precision, threads=args.threads)
+        self.error = check(self.inspector, pictures)
+        maps = np.stack([self._inspect(picture).anomaly_map for picture in pictures])
+        lowest = np.percentile(maps, NG_SHARE, axis=(1, 2)).min()
+        self.thresholds = {Verdict.OK: float(maps.max()), Verdict.NG: float(lowest)}
+        self.rounds: dict[str, list[Samples]] = {"OK": [], "NG": [], "bare engine": []}
+
+    def one_round(self, seconds: float) -> None:
+        """OK parts, NG parts and the bare engine, one after the other."""
+        self.rounds["OK"].append(self._judge(Verdict.OK, seconds))
+        self.rounds["NG"].append(self._judge(Verdict.NG, seconds))
+        self.rounds["bare engine"].append(self._run_bare(seconds))
+
+    def case(self) -> Case:
+        """What was measured; each contestant by its round with the lowest median."""
+        runtime, self._limit = self.inspector.runtime, self.thresholds[Verdict.NG]
+        regions = float(np.mean([len(self._inspect(picture).regions) for picture in self.pictures]))
+        stages = {name: _best(samples) for name, samples in self.rounds.items()}
+        name = f"{runtime.name} {runtime.version}"
+        return Case(self.size, runtime.precision, name, runtime.threads, self.error, regions, stages)
+
+    def _judge(self, expected: Verdict, seconds: float) -> Samples:
+        self._limit = self.thresholds[expected]
+        samples: Samples = {stage: [] for stage in STAGES}
+        for picture in _until(seconds, self.pictures):
+            begin = time.perf_counter_ns()
+            result = self._inspect(picture)
+            total = (time.perf_counter_ns() - begin) / 1e3
+            if result.verdict is not expected:
+                raise AssertionError(f"expected {expected.value}, came {result.verdict.value}: {result.detail}")
+            pre, infer, post = (result.stages_us[stage] for stage in ("pre", "infer", "post"))
+            values = (total, pre, infer, post, total - pre - infer - post, total - infer)
+            for stage, value in zip(STAGES, values, strict=True):
+                samples[stage].append(value)
+        return samples
+
+    def _run_bare(self, seconds: float) -> Samples:
+        buffers, times = bare_buffers(self.inspector), []
+        for _ in _until(seconds, self.pictures):
+            begin = time.perf_counter_ns()
+            self.inspector.runtime.run(GRAPH, **buffers)
+            times.append((time.perf_counter_ns() - begin) / 1e3)
+        return {"total": times}
+
+    def _inspect(self, picture: np.ndarray) -> Result:
+        result = self.inspector(picture)
+        if result.anomaly_map is None:
+            raise AssertionError(f"a picture was not scored: {result.detail}")
+        return result
+
+    @property
+    def _limit(self) -> float:
+        return self.inspector.threshold
+
+    @_limit.setter
+    def _limit(self, threshold: float) -> None:
+        gate = self.inspector.gate
+        gate.limits = replace(gate.limits, threshold=threshold)
 
 
 def main() -> None:
-    """Measure every size and precision, print, write."""
+    """Open and check everything, measure in turns, print, write."""
     args = _arguments()
     cv2.setNumThreads(1)
-    pictures = frames(PICTURES)
-    cases = [
-        measure(size, precision, pictures, args)
-        for size in args.sizes.split(",")
-        for precision in args.precisions.split(",")
-        if precision in available()[default_runtime()]
-    ]
-    print(_tables(cases))
+    pictures = frames(PICTURES, args.work)
+    native = available()[default_runtime()]
+    precisions = [precision for precision in args.precisions.split(",") if precision in native]
+    subjects = [Subject(size, one, pictures, args) for size in args.sizes.split(",") for one in precisions]
+    measuring()
+    for _ in range(args.rounds):
+        for subject in subjects:
+            subject.one_round(args.seconds)
+    cases = [subject.case() for subject in subjects]
+    print("\n".join(_table(case) for case in cases))
     write(args.json, about(frame=[WIDTH, HEIGHT], cases=[vars(case) for case in cases]))
 
 
-def measure(size: str, precision: str, pictures: Sequence[np.ndarray], args: argparse.Namespace) -> Case:
-    """Check first, then let OK parts, NG parts and the bare engine take turns."""
-    path, pace = engine(size, args.work), Pace(args.rounds, args.calls)
-    with lad_edge.load(path, precision=precision, threads=args.threads) as inspector:
-        error = check(inspector, pictures)
-        levels = [_map_of(inspector, picture) for picture in pictures]
-        ok, ng = float(max(level.max() for level in levels)), float(np.percentile(np.stack(levels), NG_SHARE))
-    with (
-        lad_edge.load(path, precision=precision, threads=args.threads, threshold=ok) as passing,
-        lad_edge.load(path, precision=precision, threads=args.threads, threshold=ng) as failing,
-    ):
-        contestants = {
-            "ok": lambda calls: _inspect(passing, pictures, calls, Verdict.OK),
-            "ng": lambda calls: _inspect(failing, pictures, calls, Verdict.NG),
-            "bare engine": lambda calls: _run_bare(passing, calls),
-        }
-        regions = float(np.mean([len(failing(picture).regions) for picture in pictures]))
-        name = f"{passing.runtime.name} {passing.runtime.version}"
-        return Case(size, precision, name, passing.runtime.threads, error, regions, in_turns(contestants, pace))
-
-
-def in_turns(contestants: dict[str, Callable[[int], Samples]], pace: Pace) -> dict[str, dict[str, Figures]]:
-    """Contestant → stage → percentiles in ms of its round with the lowest median total."""
-    rounds: dict[str, list[Samples]] = {name: [] for name in contestants}
-    for call in contestants.values():
-        call(WARM_UP)
-    for _ in range(pace.rounds):
-        for name, call in contestants.items():
-            rounds[name].append(call(pace.calls))
-    return {name: _best(samples) for name, samples in rounds.items()}
-
-
-def check(inspector: Inspector, pictures: Sequence[np.ndarray]) -> float:
+def check(inspector: Inspector, pictures: np.ndarray) -> float:
     """The largest relative difference of a score from the numpy kernels around the same engine.
 
     Raises AssertionError above the tolerance: what computes something else is not measured.
@@ -140,36 +167,13 @@ def bare_buffers(inspector: Inspector) -> dict[str, np.ndarray]:
     return {name: np.zeros(shape, np.float32) for name, shape in {**graph.inputs, **graph.outputs}.items()}
 
 
-def _inspect(inspector: Inspector, pictures: Sequence[np.ndarray], calls: int, expected: Verdict) -> Samples:
-    samples: Samples = {stage: [] for stage in STAGES}
-    for index in range(calls):
-        picture = pictures[index % len(pictures)]
-        begin = time.perf_counter_ns()
-        result = inspector(picture)
-        total = (time.perf_counter_ns() - begin) / 1e3
-        if result.verdict is not expected:
-            raise AssertionError(f"expected {expected.value}, came {result.verdict.value}: {result.detail}")
-        pre, infer, post = (result.stages_us[stage] for stage in ("pre", "infer", "post"))
-        values = (total, pre, infer, post, total - pre - infer - post, total - infer)
-        for stage, value in zip(STAGES, values, strict=True):
-            samples[stage].append(value)
-    return samples
-
-
-def _run_bare(inspector: Inspector, calls: int) -> Samples:
-    buffers, times = bare_buffers(inspector), []
-    for _ in range(calls):
-        begin = time.perf_counter_ns()
-        inspector.runtime.run(GRAPH, **buffers)
-        times.append((time.perf_counter_ns() - begin) / 1e3)
-    return {"total": times}
-
-
-def _map_of(inspector: Inspector, picture: np.ndarray) -> np.ndarray:
-    anomaly_map = inspector(picture).anomaly_map
-    if anomaly_map is None:
-        raise AssertionError("a picture was not scored")
-    return anomaly_map
+def _until(seconds: float, pictures: np.ndarray) -> Iterator[np.ndarray]:
+    """Pictures in turn for that long."""
+    end = time.perf_counter_ns() + int(seconds * 1e9)
+    for picture in itertools.cycle(pictures):
+        yield picture
+        if time.perf_counter_ns() > end:
+            return
 
 
 def _best(rounds: list[Samples]) -> dict[str, Figures]:
@@ -177,21 +181,18 @@ def _best(rounds: list[Samples]) -> dict[str, Figures]:
     return {stage: percentiles(values, scale=1e-3) for stage, values in best.items()}
 
 
-def _tables(cases: Sequence[Case]) -> str:
-    texts = []
-    for case in cases:
-        title = (
-            f"EfficientAD-{case.size.upper()} {case.precision}, {case.runtime}, {case.threads} threads, "
-            f"{WIDTH}×{HEIGHT} BGR, ms (score within {case.score_error:.1e} of the numpy kernels; "
-            f"{case.regions:.1f} regions in an NG part)"
-        )
-        rows = [
-            [f"{name}: {stage}", *figures.values()]
-            for name, stages in case.stages_ms.items()
-            for stage, figures in stages.items()
-        ]
-        texts.append(table(title, ("", "p50", "p95", "p99", "max"), rows))
-    return "\n".join(texts)
+def _table(case: Case) -> str:
+    title = (
+        f"EfficientAD-{case.size.upper()} {case.precision}, {case.runtime}, {case.threads} threads, "
+        f"{WIDTH}×{HEIGHT} BGR, ms (score within {case.score_error:.1e} of the numpy kernels; "
+        f"{case.regions:.1f} regions in an NG part)"
+    )
+    rows = [
+        [f"{name}: {stage}", *figures.values()]
+        for name, stages in case.stages_ms.items()
+        for stage, figures in stages.items()
+    ]
+    return table(title, ("", "p50", "p95", "p99", "max", "calls"), rows)
 
 
 def _arguments() -> argparse.Namespace:
@@ -202,7 +203,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--precisions", default=",".join(PRECISIONS), help="those that run natively here are measured")
     parser.add_argument("--threads", type=int, help="of the engine; default: one for each physical core")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--calls", type=int, default=100, help="of each round")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each contestant in each round")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of the engines; made if missing")
     add_json_flag(parser)
     return parser.parse_args()

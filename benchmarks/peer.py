@@ -24,8 +24,8 @@ import numpy as np
 
 import lad_edge
 from benchmarks.contestant import Contestant, Start, launch
-from benchmarks.engines import HEIGHT, SIZES, WIDTH, WORK, engine, frames, weights
-from benchmarks.report import Figures, about, add_json_flag, percentiles, table, write
+from benchmarks.engines import HEIGHT, SIZES, WIDTH, WORK, engine, frames_file, weights
+from benchmarks.report import Figures, about, add_json_flag, measuring, percentiles, table, write
 from lad_edge.scoring.efficient_ad import GRAPH
 
 ENVIRONMENT = Path("build/peer-env")
@@ -105,19 +105,19 @@ def compare(size: str, python: str, args: argparse.Namespace) -> Comparison:
 def in_turns(running: Mapping[str, Contestant], args: argparse.Namespace) -> dict[str, list[list[float]]]:
     """Contestant → µs of each call of each round."""
     rounds: dict[str, list[list[float]]] = {name: [] for name in running}
+    measuring()
     for contestant in running.values():
-        contestant.calls(args.warm_up)
+        contestant.round(args.seconds / 4)  # warm-up
     for _ in range(args.rounds):
         for name, contestant in running.items():
-            rounds[name].append(contestant.calls(args.calls)["times_us"])
+            rounds[name].append(contestant.round(args.seconds)["times_us"])
     return rounds
 
 
 def contestants(size: str, models: Mapping[str, str], python: str, args: argparse.Namespace) -> dict[str, Start]:
     """How each is started: ours at the precision that the peer takes by itself."""
-    file = (args.work / "frames.npy").absolute()
-    np.save(file, np.stack(frames(PICTURES)))
     threads, work = str(args.threads), args.work.absolute()
+    file = frames_file(PICTURES, work)
     ours = ["ours", str(engine(size, work)), str(file), args.precision, threads]
     return {
         OURS: Start("benchmarks.edge_worker", ours, work),
@@ -154,7 +154,7 @@ def _table(one: Comparison) -> str:
         [f"{name} ({one.contestants[name]['precision']})", *figures.values(), one.ratio[name]]
         for name, figures in one.latency_ms.items()
     ]
-    return table(title, ("", "p50", "p95", "p99", "max", "× ours"), rows)
+    return table(title, ("", "p50", "p95", "p99", "max", "calls", "× ours"), rows)
 
 
 def _arguments() -> argparse.Namespace:
@@ -168,8 +168,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--calls", type=int, default=60, help="of each round")
-    parser.add_argument("--warm-up", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each round")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of engines and models; made if missing")
     add_json_flag(parser)
     return parser.parse_args()

@@ -1,4 +1,4 @@
-"""Rebuilds the demo that ships with lad-edge from a seed: data set, training, engine, video. Takes about an hour on two cores.
+"""Rebuilds the demo that ships with lad-edge from a seed: data set, training, engine, video. Takes about half an hour on two cores.
 
     python -m lad_edge.export.demo WORK_FOLDER
 
@@ -21,7 +21,7 @@ ASSETS = Path(__file__).parent.parent / "lad_edge" / "assets"
 DATA_SEED, VIDEO_SEED = 7, 2026
 FREEDOM = 0.25  # how far parts may lie from their slots: enough that no place on its own decides, and still a task for a small network
 DETECTOR = "dfsc"
-SETTINGS = {"size": "xs", "steps": 20_000, "learning_rate": 3e-4, "seed": 42}
+SETTINGS = {"size": "xs", "steps": 12_000, "learning_rate": 1e-3, "seed": 42}
 VIDEO_PARTS = 60
 POLICY = "conformal:2%"
 

@@ -140,7 +140,7 @@ def _tiles(found: Evaluation, inspector: Inspector, count: int) -> list[Tile]:
                 (
                     caption,
                     bgr,
-                    heat(bgr, one.result.anomaly_map, min(low, inspector.threshold / 2), inspector.threshold),
+                    heat(bgr, one.result.anomaly_map, min(low, inspector.threshold), inspector.threshold),
                 )
             )
     return tiles

@@ -179,7 +179,7 @@ def _options(args: argparse.Namespace, live: bool, wanted: frozenset[Verdict]) -
 def _open_sinks(
     args: argparse.Namespace, engine: Bundle, live: bool, wanted: frozenset[Verdict], stack: ExitStack
 ) -> list[Sink]:
-    from lad_edge.stream.overlays import OverlaySink
+    from lad_edge.stream.overlays import OverlaySink, heat_span
     from lad_edge.stream.sinks import ConsoleSink, JsonlSink, PipeSink
 
     sinks: list[Sink] = []
@@ -191,7 +191,10 @@ def _open_sinks(
         sinks.append(PipeSink(sys.stdout.fileno()))
     if args.overlays:
         when_full = "skip" if live else "wait"
-        sinks.append(OverlaySink(args.overlays, wanted, engine.manifest.contract.roi, when_full))
+        calibration = next(iter(engine.manifest.calibrations.values()))
+        limit = calibration.threshold if args.threshold is None else args.threshold
+        span = heat_span(engine.tensors[calibration.scores], limit)
+        sinks.append(OverlaySink(args.overlays, wanted, engine.manifest.contract.roi, when_full, span))
     for sink in sinks:
         stack.callback(sink.close)
     return sinks

@@ -34,10 +34,14 @@ class OverlaySink:
 
     `when_full`: "wait" (recorded sources: every picture is saved) or "skip" (live ones: pictures that would hold up the
     line are skipped and counted in `skipped`). `roi`: the part of the frame that the map covers, None = all of it.
+    `span`: see `heat_level`.
     """
 
-    def __init__(self, folder: Path, verdicts: Collection[Verdict], roi: Box | None, when_full: str) -> None:
+    def __init__(
+        self, folder: Path, verdicts: Collection[Verdict], roi: Box | None, when_full: str, span: float | None = None
+    ) -> None:
         self.folder, self.verdicts, self.roi, self.when_full = folder, frozenset(verdicts), roi, when_full
+        self.span = span
         self.saved = self.skipped = 0
         self._error: SinkError | None = None
         self._jobs: queue.Queue[tuple[Frame, Result] | None] = queue.Queue(_WAITING)
@@ -74,7 +78,7 @@ class OverlaySink:
     def _save(self, frame: Frame, result: Result) -> None:
         path = self.folder / file_name(result)
         try:
-            picture = cv2.imencode(".jpg", draw(frame, result, self.roi), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
+            picture = cv2.imencode(".jpg", draw(frame, result, self.roi, self.span), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
             path.write_bytes(picture.tobytes())
             self.saved += 1
         except OSError as exc:
@@ -93,27 +97,36 @@ def file_name(result: Result) -> str:
     return f"{result.seq:06d}_{result.verdict.value}_{shown}.jpg"
 
 
-def draw(frame: Frame, result: Result, roi: Box | None = None) -> Image:
+def draw(frame: Frame, result: Result, roi: Box | None = None, span: float | None = None) -> Image:
     """(H', W, 3) uint8 BGR: banner, the frame with heat and regions, and the colour scale with the threshold marked."""
     picture = _as_bgr(frame)
     if result.anomaly_map is not None and result.threshold is not None:
         x, y, width, height = roi or (0, 0, picture.shape[1], picture.shape[0])
-        _lay_heat(picture[y : y + height, x : x + width], result.anomaly_map, result.threshold)
+        _lay_heat(picture[y : y + height, x : x + width], result.anomaly_map, result.threshold, span)
     _draw_regions(picture, result)
     picture = _at_most(picture, _WIDEST_PX)
     return np.vstack([_banner(picture.shape[1], result), picture, _legend(picture.shape[1], result)])
 
 
-def heat_level(anomaly_map: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
-    """Map → 0..255 on a scale that never depends on the picture: 128 = threshold, 0 and 255 lie |threshold| from it.
+def heat_level(anomaly_map: NDArray[np.float32], threshold: float, span: float | None = None) -> NDArray[np.uint8]:
+    """Map → 0..255 on a scale that never depends on the picture: 128 = threshold, 0 and 255 lie `span` from it.
 
-    So a good part stays pale however its map varies (requirements R48). Values that are not finite become 255.
+    So a good part stays pale however its map varies (requirements R48). span: by default |threshold|; the engine's
+    calibration knows a better one (`heat_span`). Values that are not finite become 255.
     """
-    span = max(abs(threshold), 1e-6)
-    level = 127.5 * (1.0 + (anomaly_map - np.float32(threshold)) / span)
+    reach = max(abs(threshold) if span is None else span, 1e-6)
+    level = 127.5 * (1.0 + (anomaly_map - np.float32(threshold)) / reach)
     level = np.where(np.isfinite(level), level, 255.0)
     clipped: NDArray[np.uint8] = np.clip(np.rint(level), 0, 255).astype(np.uint8)
     return clipped
+
+
+def heat_span(good_scores: NDArray[np.float64], threshold: float) -> float:
+    """How far from the threshold the colours should reach: three times as far as the median good part lies below it.
+
+    A sigmoid squeezes the scores of DFSC into a narrow band beside 0.5: a scale from 0 would show nothing.
+    """
+    return 3 * abs(threshold - float(np.median(good_scores)))
 
 
 def _palette() -> tuple[Image, NDArray[np.float32]]:
@@ -138,8 +151,8 @@ def _as_bgr(frame: Frame) -> Image:
     )
 
 
-def _lay_heat(area: Image, anomaly_map: NDArray[np.float32], threshold: float) -> None:
-    level = heat_level(anomaly_map, threshold)
+def _lay_heat(area: Image, anomaly_map: NDArray[np.float32], threshold: float, span: float | None) -> None:
+    level = heat_level(anomaly_map, threshold, span)
     level = cv2.resize(level, (area.shape[1], area.shape[0]), interpolation=cv2.INTER_LINEAR)
     opacity = _OPACITY[level][..., None]
     area[:] = np.rint(area * (1.0 - opacity) + _COLOUR[level] * opacity).astype(np.uint8)
