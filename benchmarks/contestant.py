@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -76,7 +76,11 @@ class Contestant:
         self.name = start.module
         begin_ns = time.monotonic_ns()
         self.process = launch(start)
-        self.first = self._read()
+        try:
+            self.first = self._read()
+        except BaseException:
+            self.close()
+            raise
         self.cold_start_s = (self.first["first_ns"] - begin_ns) / 1e9
 
     def round(self, seconds: float) -> dict[str, Any]:
@@ -94,26 +98,30 @@ class Contestant:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
+    def close(self) -> None:
+        """End of input is the end of the child."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
+        self.process.wait()
+
     def __enter__(self) -> Contestant:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.stdout.close()
-        self.process.wait()
+        self.close()
 
 
-def launch(start: Start) -> subprocess.Popen[str]:
-    """Start the module with this repository on its path."""
+def launch(start: Start, log: IO[str] | None = None) -> subprocess.Popen[str]:
+    """Start the module with this repository on its path; log takes its messages, None = our stderr."""
     start.folder.mkdir(parents=True, exist_ok=True)
     return subprocess.Popen(
         [start.python, "-W", "ignore", "-m", start.module, *start.arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=log,
         text=True,
         cwd=start.folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},

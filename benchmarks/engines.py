@@ -57,7 +57,7 @@ def weights(size: str, work: Path = WORK) -> Path:
 def make(size: str, work: Path) -> None:
     """Train for one step and export."""
     import torch
-    from lad_edge.export.export import ExportOptions, export_run
+    from lad_edge.export.export import ExportOptions, export_run  # type: ignore[import-not-found,unused-ignore]
 
     from lad_edge.backbones.pdn import PDN_SIZES, Pdn
     from lad_edge.training.checkpoint import save_tensors

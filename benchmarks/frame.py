@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -55,7 +56,7 @@ class Subject:
         self.size, self.pictures = size, pictures
         self.inspector = lad_edge.load(engine(size, args.work), precision=precision, threads=args.threads)
         self.error = check(self.inspector, pictures)
-        maps = np.stack([self._inspect(picture).anomaly_map for picture in pictures])
+        maps = np.stack([_map_of(self.inspector(picture)) for picture in pictures])
         lowest = np.percentile(maps, NG_SHARE, axis=(1, 2)).min()
         self.thresholds = {Verdict.OK: float(maps.max()), Verdict.NG: float(lowest)}
         self.rounds: dict[str, list[Samples]] = {"OK": [], "NG": [], "bare engine": []}
@@ -69,7 +70,7 @@ class Subject:
     def case(self) -> Case:
         """What was measured; each contestant by its round with the lowest median."""
         runtime, self._limit = self.inspector.runtime, self.thresholds[Verdict.NG]
-        regions = float(np.mean([len(self._inspect(picture).regions) for picture in self.pictures]))
+        regions = float(np.mean([len(self.inspector(picture).regions) for picture in self.pictures]))
         stages = {name: _best(samples) for name, samples in self.rounds.items()}
         name = f"{runtime.name} {runtime.version}"
         return Case(self.size, runtime.precision, name, runtime.threads, self.error, regions, stages)
@@ -79,7 +80,7 @@ class Subject:
         samples: Samples = {stage: [] for stage in STAGES}
         for picture in _until(seconds, self.pictures):
             begin = time.perf_counter_ns()
-            result = self._inspect(picture)
+            result = self.inspector(picture)
             total = (time.perf_counter_ns() - begin) / 1e3
             if result.verdict is not expected:
                 raise AssertionError(f"expected {expected.value}, came {result.verdict.value}: {result.detail}")
@@ -96,12 +97,6 @@ class Subject:
             self.inspector.runtime.run(GRAPH, **buffers)
             times.append((time.perf_counter_ns() - begin) / 1e3)
         return {"total": times}
-
-    def _inspect(self, picture: np.ndarray) -> Result:
-        result = self.inspector(picture)
-        if result.anomaly_map is None:
-            raise AssertionError(f"a picture was not scored: {result.detail}")
-        return result
 
     @property
     def _limit(self) -> float:
@@ -148,8 +143,11 @@ def check(inspector: Inspector, pictures: np.ndarray) -> float:
 
 def reference_score(inspector: Inspector, picture: np.ndarray) -> float:
     """The score by reference.preprocess, the engine on buffers of its own, and reference.fuse."""
-    manifest, buffers = inspector.bundle.manifest, bare_buffers(inspector)
-    contract, parameters = manifest.contract, manifest.parameters
+    contract, parameters = (
+        inspector.bundle.manifest.contract,
+        cast("dict[str, Any]", inspector.bundle.manifest.parameters),
+    )
+    buffers = bare_buffers(inspector)
     buffers["image"][0] = reference.preprocess(
         picture, contract.size, roi=contract.roi, swap_rb=True, mean=contract.mean, std=contract.std
     )
@@ -165,6 +163,12 @@ def bare_buffers(inspector: Inspector) -> dict[str, np.ndarray]:
     """Inputs and outputs of the graph that nobody else touches."""
     graph = inspector.bundle.manifest.graphs[GRAPH]
     return {name: np.zeros(shape, np.float32) for name, shape in {**graph.inputs, **graph.outputs}.items()}
+
+
+def _map_of(result: Result) -> np.ndarray:
+    if result.anomaly_map is None:
+        raise AssertionError(f"a picture was not scored: {result.detail}")
+    return result.anomaly_map
 
 
 def _until(seconds: float, pictures: np.ndarray) -> Iterator[np.ndarray]:

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -79,10 +80,12 @@ def peer_models(size: str, python: str, work: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     _write_truth(engine(size, work), folder / "truth.npz")
     arguments = ["export", str(weights(size, work).absolute()), str(folder / "truth.npz"), str(folder)]
-    process = launch(Start("benchmarks.peer_worker", [*arguments, str(HEIGHT), str(WIDTH)], folder, python))
-    output, _ = process.communicate()
+    start = Start("benchmarks.peer_worker", [*arguments, str(HEIGHT), str(WIDTH)], folder, python)
+    with (folder / "export.log").open("w", encoding="utf-8") as log:
+        process = launch(start, log)
+        output, _ = process.communicate()
     if process.returncode:
-        raise RuntimeError(f"the peer's export failed with code {process.returncode}; its message stands above")
+        raise RuntimeError(f"the peer's export failed with code {process.returncode}; its messages: {log.name}")
     report: dict[str, Any] = json.loads(output.splitlines()[-1])
     if report["raw_map_error"] > RAW_MAP_TOLERANCE or report["export_error"] > EXPORT_TOLERANCE:
         raise AssertionError(f"the peer computes something else: {report}; nothing was measured")
@@ -97,7 +100,7 @@ def compare(size: str, python: str, args: argparse.Namespace) -> Comparison:
         running = {name: stack.enter_context(Contestant(start)) for name, start in starts.items()}
         facts = {name: _facts(contestant.first) for name, contestant in running.items()}
         rounds = in_turns(running, args)
-    latency = {name: percentiles(min(times, key=np.median), scale=1e-3) for name, times in rounds.items()}
+    latency = {name: percentiles(min(times, key=median), scale=1e-3) for name, times in rounds.items()}
     ratio = {name: round(latency[name]["p50"] / latency[OURS]["p50"], 3) for name in latency}
     return Comparison(size, args.threads, models["raw_map_error"], models["export_error"], facts, latency, ratio)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ LAYERS = {
 def main() -> None:
     """Export or serve."""
     verb, *arguments = sys.argv[1:]
-    {"export": export, "serve": serve_peer}[verb](*arguments)
+    verbs: dict[str, Callable[..., None]] = {"export": export, "serve": serve_peer}
+    verbs[verb](*arguments)
 
 
 def export(weights: str, truth: str, out: str, height: str, width: str) -> None:
@@ -39,19 +41,19 @@ def export(weights: str, truth: str, out: str, height: str, width: str) -> None:
     the exported models' maps.
     """
     import torch
-    from anomalib.deploy import OpenVINOInferencer
+    from anomalib.deploy import OpenVINOInferencer  # type: ignore[import-not-found]
 
     known = np.load(truth)
     module = build(weights, known["quantiles"])
     pixels = torch.from_numpy(known["pixels"])
-    report = {"raw_map_error": relative_error(raw_maps(module.model, pixels), known["maps"])}
+    report: dict[str, object] = {"raw_map_error": relative_error(raw_maps(module.model, pixels), known["maps"])}
     side = tuple(pixels.shape[-2:])
     with torch.inference_mode():
         expected = module(pixels).anomaly_map.numpy()
     for name, size in (("raw", (int(height), int(width))), ("resized", side)):
         model = module.to_openvino(Path(out) / name, input_size=size)
         report[name] = str(model)
-    exact = OpenVINOInferencer(report["resized"], device="CPU", config={"INFERENCE_PRECISION_HINT": "f32"})
+    exact = OpenVINOInferencer(str(report["resized"]), device="CPU", config={"INFERENCE_PRECISION_HINT": "f32"})
     found = exact.predict(known["pixels"][0].transpose(1, 2, 0)).anomaly_map
     report["export_error"] = relative_error(found, expected)
     print(json.dumps(report))
@@ -82,7 +84,7 @@ def serve_peer(model: str, frames: str, mode: str, threads: str) -> None:
 def build(weights: str, quantiles: np.ndarray) -> Any:
     """Anomalib's EfficientAd with our weights, quantiles, and thresholds inside its range as after a validation."""
     import torch
-    from anomalib.models import EfficientAd
+    from anomalib.models import EfficientAd  # type: ignore[import-not-found]
     from safetensors.torch import load_file
 
     ours = load_file(weights)

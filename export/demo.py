@@ -23,7 +23,7 @@ FREEDOM = 0.25  # how far parts may lie from their slots: enough that no place o
 DETECTOR = "dfsc"
 SETTINGS = {"size": "xs", "steps": 12_000, "learning_rate": 1e-3, "seed": 42}
 VIDEO_PARTS = 60
-POLICY = "conformal:2%"
+POLICY = "conformal:5%"
 
 
 def build_demo(work: Path, assets: Path) -> dict[str, object]:

@@ -182,7 +182,8 @@ def test_calibrate_changes_the_threshold_and_nothing_else(
     change = json.loads(capfd.readouterr().out)["thresholds"]["f32"]
     old, new = bundles.read(tiny_bundle), bundles.read(out)
     scores = old.scores("f32")
-    assert change["new"] == new.calibration("f32").threshold == scores[54]  # the 55th of 60: ⌈61 · 0.9⌉
+    assert change["new"] == new.calibration("f32").threshold
+    assert 0 < change["new"] - scores[54] <= 0.0011 * np.ptp(scores)  # just above the 55th of 60: ⌈61 · 0.9⌉
     assert change["statement"] == new.calibration("f32").policy.statement == "≤ 10 % of good parts are rejected, n = 60"
     assert change["old"] == old.calibration("f32").threshold
     assert {name: array.tobytes() for name, array in old.tensors.items()} == {

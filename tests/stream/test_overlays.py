@@ -14,7 +14,7 @@ from tiny import good_picture, spotted_picture
 
 from lad_edge.errors import SinkError
 from lad_edge.inspector import Inspector
-from lad_edge.stream.overlays import OverlaySink, draw, file_name, heat_level
+from lad_edge.stream.overlays import OverlaySink, draw, file_name, heat_level, heat_span
 from lad_edge.values import Result, Verdict
 
 BANNER_PX = 44
@@ -109,3 +109,10 @@ def test_an_id_never_becomes_a_path(open_inspector: Callable[..., Inspector], fr
     assert ".." not in name
     assert name.isascii()
     assert len(name) < 100
+
+
+def test_the_span_of_the_scale_is_three_times_the_room_of_the_median_good_part() -> None:
+    good = np.array([0.50, 0.51, 0.53])
+    assert heat_span(good, 0.54) == pytest.approx(0.09)
+    levels = heat_level(np.array([[0.45, 0.51, 0.54, 0.63]], np.float32), 0.54, heat_span(good, 0.54))
+    assert levels.tolist() == [[0, 85, 128, 255]]
