@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,7 @@ SIZES = ("s", "xs")
 WORK = Path("build/benchmark-engines")
 SEED, GOOD, PARITY_IMAGES = 11, 8, 32
 POLICY = "quantile:0.95"  # lies between two good scores, of which none is then decided by the last bit
+MADE_BY = ("lad_edge/backbones", "lad_edge/detectors", "export")
 _MADE_FIRST = 960  # px, the height of a synthetic frame of this width
 
 
@@ -41,8 +43,8 @@ def frames_file(count: int, work: Path = WORK) -> Path:
 
 
 def engine(size: str, work: Path = WORK) -> Path:
-    """The `.lad` of EfficientAD in this size ("s", "xs", "m"), made if it is not there; remove the folder to make it anew."""
-    made = work / f"efficient_ad_{size}.lad"
+    """The `.lad` of EfficientAD in this size ("s", "xs", "m"), made if it is not there or if its code has changed."""
+    made = home(size, work) / f"efficient_ad_{size}.lad"
     if not made.is_file():  # in a process of its own: torch and its threads stay out of the one that measures
         subprocess.run([sys.executable, "-m", "benchmarks.engines", size, str(work)], check=True)
     return made
@@ -50,8 +52,15 @@ def engine(size: str, work: Path = WORK) -> Path:
 
 def weights(size: str, work: Path = WORK) -> Path:
     """The trained networks behind `engine`, as safetensors."""
-    engine(size, work)
-    return work / f"run_{size}" / "weights.safetensors"
+    return engine(size, work).parent / "run" / "weights.safetensors"
+
+
+def home(size: str, work: Path = WORK) -> Path:
+    """The folder of an engine; its name holds a checksum of the code that makes networks and graphs."""
+    root = Path(__file__).parent.parent
+    sources = [path for room in MADE_BY for path in sorted((root / room).rglob("*.py"))]
+    checksum = zlib.crc32(b"".join(path.read_bytes() for path in sources))
+    return work / f"efficient_ad_{size}_{checksum:08x}"
 
 
 def make(size: str, work: Path) -> None:
@@ -63,13 +72,15 @@ def make(size: str, work: Path) -> None:
     from lad_edge.training.checkpoint import save_tensors
     from lad_edge.training.fit import FitOptions, fit
 
-    data, run, teacher = _data(work), work / f"run_{size}", work / f"teacher_{size}.safetensors"
+    folder = home(size, work)
+    run, teacher = folder / "run", folder / "teacher.safetensors"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     torch.manual_seed(SEED)
     save_tensors(teacher, Pdn(PDN_SIZES[size]).state_dict(), {"seed": SEED})
-    shutil.rmtree(run, ignore_errors=True)
     settings = {"size": size, "steps": 1, "seed": SEED}
-    fit("efficient_ad", data, run, settings, FitOptions(teacher=teacher, device="cpu", quiet=True))
-    export_run(run, work / f"efficient_ad_{size}.lad", ExportOptions(policy=POLICY))
+    fit("efficient_ad", _data(work), run, settings, FitOptions(teacher=teacher, device="cpu", quiet=True))
+    export_run(run, folder / f"efficient_ad_{size}.lad", ExportOptions(policy=POLICY))
 
 
 def _data(work: Path) -> Path:

@@ -76,7 +76,7 @@ def peer_models(size: str, python: str, work: Path) -> dict[str, Any]:
 
     Raises AssertionError when its network or its export computes something else than ours.
     """
-    folder = (work / f"peer_{size}").absolute()
+    folder = (engine(size, work).parent / "peer").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     _write_truth(engine(size, work), folder / "truth.npz")
     arguments = ["export", str(weights(size, work).absolute()), str(folder / "truth.npz"), str(folder)]

@@ -9,7 +9,6 @@ from lad_edge.export.efficient_ad import (
     negate,
     split_outputs,
     stack_inputs,
-    stack_outputs,
 )
 from lad_edge.export.to_onnx import OPSET, to_onnx
 from torch import nn
@@ -45,11 +44,6 @@ def test_difference_of_two_convolutions_is_one_over_both_inputs(layers):
     a, b, x = layers
     y = x.flip(0)
     torch.testing.assert_close(stack_inputs(a, negate(b))(torch.cat([x, y], 1)), a(x) - b(y), **EXACT)
-
-
-def test_two_convolutions_of_one_input_are_one(layers):
-    a, b, x = layers
-    torch.testing.assert_close(stack_outputs(a, b)(x), torch.cat([a(x), b(x)], 1), **EXACT)
 
 
 def test_a_convolution_splits_by_outputs(layers):
