@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import tiny
 from lad_edge import bundle as bundles
 from lad_edge.inspector import Inspector, Options
 
-# a shared machine is no stopwatch: an example may take as long as it takes
-hypothesis.settings.register_profile("lad_edge", deadline=None)
+# A shared machine is no stopwatch: an example may take as long as it takes. CI tries the same examples every time, so that a
+# change is judged by itself; a run by hand looks for new ones.
+hypothesis.settings.register_profile("lad_edge", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("lad_edge")
 
 
