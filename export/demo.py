@@ -15,13 +15,14 @@ from lad_edge.export.export import ExportOptions, export_run
 
 from lad_edge.datasets.synthetic import CATEGORY, generate
 from lad_edge.datasets.synthetic_video import render_video
-from lad_edge.training.fit import FitOptions, fit
+from lad_edge.training.fit import PRESETS, FitOptions, fit
 
 ASSETS = Path(__file__).parent.parent / "lad_edge" / "assets"
 DATA_SEED, VIDEO_SEED = 7, 2026
 FREEDOM = 0.25  # how far parts may lie from their slots: enough that no place on its own decides, and still a task for a small network
+WIDTH = 480  # px: golden frames and video are most of what ships
 DETECTOR = "dfsc"
-SETTINGS = {"size": "xs", "steps": 12_000, "learning_rate": 1e-3, "seed": 42}
+SETTINGS = PRESETS["cpu"] | {"seed": 42}
 VIDEO_PARTS = 60
 POLICY = "conformal:5%"
 
@@ -31,12 +32,20 @@ def build_demo(work: Path, assets: Path) -> dict[str, object]:
     data = work / CATEGORY
     if not (data / "synthetic.json").is_file():  # written last
         generate(
-            work, seed=DATA_SEED, train=240, validation=99, test_good=60, logical=90, structural=60, freedom=FREEDOM
+            work,
+            seed=DATA_SEED,
+            train=240,
+            validation=99,
+            test_good=60,
+            logical=90,
+            structural=60,
+            width_px=WIDTH,
+            freedom=FREEDOM,
         )
     run = work / "run"
     fit(DETECTOR, data, run, SETTINGS, FitOptions(device="cpu", quiet=not sys.stderr.isatty()))
     report = export_run(run, assets / "demo.lad", ExportOptions(policy=POLICY, golden=1))
-    render_video(assets / "demo.avi", seed=VIDEO_SEED, parts=VIDEO_PARTS, freedom=FREEDOM)
+    render_video(assets / "demo.avi", seed=VIDEO_SEED, parts=VIDEO_PARTS, width_px=WIDTH, freedom=FREEDOM)
     return report
 
 

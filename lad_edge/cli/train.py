@@ -9,12 +9,12 @@ from pathlib import Path
 from lad_edge.cli.arguments import add_json, positive_float, positive_int, print_json, roi_px
 
 _DETECTORS = {"efficient-ad": "efficient_ad", "efficient_ad": "efficient_ad", "dfsc": "dfsc"}
-_SETTINGS = ("size", "side", "steps", "batch", "seed", "margin")
+_SETTINGS = ("size", "side", "steps", "batch", "schedule", "seed", "margin")
 
 _EPILOG = """\
 examples:
   lad-edge train dfsc --data good_parts/ --out runs/part                a folder of good images (and good/ bad/ subfolders)
-  lad-edge train dfsc --data mvtec_loco/juice_bottle --size xs --steps 10000
+  lad-edge train dfsc --data mvtec_loco/juice_bottle --preset cpu        twenty minutes on two cores
   lad-edge train efficient-ad --data part/ --photographs imagenet/      with the penalty on ordinary photographs
 
 detectors:
@@ -42,6 +42,12 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     parser.add_argument("--layout", default="auto", help="layout of the data; default: found out by looking")
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder; default: runs/DETECTOR-NAME-SIZE")
+    parser.add_argument(
+        "--preset",
+        choices=("paper", "cpu"),
+        default="paper",
+        help="paper: the published recipe; cpu: size xs in about twenty minutes on two cores. Other options come on top",
+    )
     parser.add_argument("--size", choices=("xs", "s", "m"), help="width of the networks; default: s")
     parser.add_argument(
         "--side", type=positive_int, metavar="PX", help="side of the network's square input; default: 256"
@@ -49,6 +55,11 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--steps", type=positive_int, metavar="N", help="training steps; default: 70000")
     parser.add_argument("--batch", type=positive_int, metavar="N", help="images per step; default: 1")
     parser.add_argument("--lr", type=positive_float, metavar="X", help="learning rate; default: 1e-4")
+    parser.add_argument(
+        "--schedule",
+        choices=("step", "cosine"),
+        help="how the learning rate falls: to a tenth at the end, or as a cosine",
+    )
     parser.add_argument(
         "--margin", type=positive_float, metavar="X", help="dfsc: margin of the constraint; default: 1.0"
     )
@@ -68,13 +79,14 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def run(args: argparse.Namespace) -> int:
     """Trains, or resumes; returns 0."""
-    from lad_edge.training.fit import FitOptions, fit
+    from lad_edge.training.fit import PRESETS, FitOptions, fit
 
     detector = _DETECTORS[args.detector]
-    settings = {name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None}
+    given = {name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None}
+    settings = PRESETS[args.preset] | given
     if args.lr is not None:
         settings["learning_rate"] = args.lr
-    out = args.out or Path("runs") / f"{detector}-{args.data.resolve().name}-{args.size or 's'}"
+    out = args.out or Path("runs") / f"{detector}-{args.data.resolve().name}-{settings.get('size', 's')}"
     options = FitOptions(
         args.layout, args.teacher, args.photographs, args.roi, args.device, args.quiet or not sys.stderr.isatty()
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -74,3 +75,30 @@ def autocast(device: torch.device) -> AbstractContextManager[Any]:
     if onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return torch.autocast("cpu", torch.bfloat16)
     return nullcontext()
+
+
+class DecayConfig(Protocol):
+    """What a recipe says about its learning rate."""
+
+    @property
+    def schedule(self) -> str:
+        """Name of the decay: "step" or "cosine"."""
+
+    @property
+    def steps(self) -> int:
+        """Length of the training."""
+
+    @property
+    def decay_from(self) -> float:
+        """Share of the steps at full rate, for "step"."""
+
+
+def decay(config: DecayConfig) -> Callable[[int], float]:
+    """Factor on the learning rate at a step: the papers' fall to a tenth near the end, or half a cosine.
+
+    With batches of one the noise of the gradient hides what is learnt until the rate falls; the cosine lets it fall in time.
+    """
+    if config.schedule == "cosine":
+        return lambda step: 0.5 * (1 + math.cos(math.pi * step / config.steps))
+    decay_step = int(config.decay_from * config.steps)
+    return lambda step: 0.1 if step >= decay_step else 1.0

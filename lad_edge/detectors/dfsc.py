@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lad_edge.detectors.batches import Images, autocast
+from lad_edge.detectors.batches import Images, autocast, decay
 from lad_edge.detectors.efficient_ad import HARD_QUANTILE, EfficientAd, hardest, hardest_mean
 
 
@@ -30,6 +30,7 @@ class DfscConfig:
     batch: int = 1
     learning_rate: float = 1e-4
     weight_decay: float = 1e-5
+    schedule: str = "step"  # or "cosine"
     decay_from: float = 0.9
     margin: float = 1.0
     weight: float = 2.0
@@ -52,16 +53,12 @@ class DfscTask:
         self.optimiser: torch.optim.Optimizer = torch.optim.AdamW(
             trained, config.learning_rate, betas=(0.9, 0.997), weight_decay=config.weight_decay
         )
+        decayed = decay(config)
         self.schedule: torch.optim.lr_scheduler.LRScheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimiser, self._factor
+            self.optimiser, lambda step: _warm_up(step) * decayed(step)
         )
         networks.student.requires_grad_(False)
         self.descriptions: dict[int, Tensor] = {}
-
-    def _factor(self, step: int) -> float:
-        """Exponential warm-up with the time constant of beta2 (Ma & Yarats, 2021), and a tenth at the end."""
-        warm_up = 1 - math.exp(-(1 - 0.997) * (step + 1))
-        return warm_up * (0.1 if step >= int(self.config.decay_from * self.config.steps) else 1.0)
 
     def losses(self, step: int) -> dict[str, Tensor]:
         """Mean squared errors, hard features and the constraint (methods card §3)."""
@@ -88,6 +85,11 @@ class DfscTask:
         """Move the averaged student towards the online one."""
         for average, online in zip(self.networks.student.parameters(), self.online.parameters(), strict=True):
             average.lerp_(online, 1 - self.config.momentum)
+
+
+def _warm_up(step: int) -> float:
+    """Exponential warm-up with the time constant of beta2 (Ma & Yarats, 2021)."""
+    return 1 - math.exp(-(1 - 0.997) * (step + 1))
 
 
 def separation(described: Tensor, reconstructed: Tensor, margin: float) -> Tensor:

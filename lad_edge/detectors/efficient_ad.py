@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from lad_edge.backbones.pdn import PDN_SIZES, Pdn
 from lad_edge.detectors.autoencoder import AUTOENCODER_SIZES, Autoencoder
-from lad_edge.detectors.batches import Images, augment_colour, autocast
+from lad_edge.detectors.batches import Images, augment_colour, autocast, decay
 
 HARD_QUANTILE = 0.999  # the share of easiest elements that the hard-feature loss leaves out
 
@@ -31,7 +31,8 @@ class EfficientAdConfig:
     batch: int = 1
     learning_rate: float = 1e-4
     weight_decay: float = 1e-5
-    decay_from: float = 0.95  # share of the steps after which the learning rate falls to a tenth
+    schedule: str = "step"  # or "cosine"
+    decay_from: float = 0.95  # "step": share of the steps after which the learning rate falls to a tenth
     seed: int = 42
 
     instance_norm = False
@@ -96,9 +97,8 @@ class EfficientAdTask:
         self.optimiser: torch.optim.Optimizer = torch.optim.Adam(
             trained, config.learning_rate, weight_decay=config.weight_decay
         )
-        decay_step = int(config.decay_from * config.steps)
         self.schedule: torch.optim.lr_scheduler.LRScheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimiser, lambda step: 0.1 if step >= decay_step else 1.0
+            self.optimiser, decay(config)
         )
 
     def losses(self, step: int) -> dict[str, Tensor]:

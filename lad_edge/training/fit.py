@@ -37,6 +37,14 @@ DETECTORS: dict[str, tuple[type[Any], Callable[..., Any]]] = {
     "dfsc": (DfscConfig, DfscTask),
 }
 
+# "paper" is every configuration's default. "cpu" is what two cores finish in about twenty minutes: the small networks, batches large
+# enough for a high learning rate, and a cosine.
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "cpu": {"size": "xs", "steps": 2000, "batch": 8, "learning_rate": 3e-3, "schedule": "cosine"},
+}
+SCHEDULES = ("step", "cosine")
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -67,6 +75,8 @@ def make_config(detector: str, settings: Mapping[str, Any]) -> Any:
         raise UsageError(
             f"--side {config.side}: expected a multiple of 64 from 256 to 512 (the autoencoder needs 8 cells after five halvings)"
         )
+    if config.schedule not in SCHEDULES:
+        raise UsageError(f"--schedule {config.schedule}: expected one of {', '.join(SCHEDULES)}")
     if config.steps < 1 or config.batch < 1:
         raise UsageError(f"--steps {config.steps} --batch {config.batch}: both must be at least 1")
     return config

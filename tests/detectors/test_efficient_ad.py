@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from lad_edge.backbones.pdn import description_side
 from lad_edge.detectors.autoencoder import AUTOENCODER_SIZES, Autoencoder
-from lad_edge.detectors.batches import Images, augment_colour
+from lad_edge.detectors.batches import Images, augment_colour, decay
 from lad_edge.detectors.dfsc import DfscConfig, DfscTask, separation
 from lad_edge.detectors.efficient_ad import EfficientAd, EfficientAdConfig, EfficientAdTask, hardest_mean
 
@@ -26,10 +27,42 @@ def test_dfsc_autoencoder_has_twelve_instance_norms_and_none_on_the_latent_vecto
     autoencoder = Autoencoder(AUTOENCODER_SIZES["s"], 384, 256, instance_norm=True)
     norms = [module for module in autoencoder.modules() if isinstance(module, nn.InstanceNorm2d)]
     assert len(norms) == 12
-    assert isinstance(autoencoder.encoder[-1], nn.ReLU)
-    assert isinstance(autoencoder.encoder[-2], nn.Conv2d)
+    assert isinstance(autoencoder.encoder[-1], nn.Conv2d)
+    assert isinstance(autoencoder.decoder.start, nn.ReLU)
     assert not any(norm.affine or norm.track_running_stats for norm in norms)
     autoencoder.train()(torch.rand(1, 3, 256, 256))  # undefined statistics on the 1×1 map would raise here
+
+
+@pytest.mark.parametrize("side", [256, 320, 448, 512])
+@pytest.mark.parametrize("instance_norm", [False, True])
+def test_xs_autoencoder_has_the_side_of_the_description(side, instance_norm):
+    autoencoder = Autoencoder(AUTOENCODER_SIZES["xs"], 128, side, instance_norm=instance_norm)
+    out_side = description_side(side)
+    assert autoencoder(torch.rand(2, 3, side, side)).shape == (2, 128, out_side, out_side)
+
+
+def test_xs_autoencoder_learns_a_layout_within_few_steps():
+    # constant pictures with a layout in the target: only weights with a position can give it, and the bottleneck must pick the layout
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(AUTOENCODER_SIZES["xs"], 4, 256, instance_norm=False)
+    images = torch.stack([torch.full((3, 256, 256), value) for value in (-1.0, 1.0)])
+    targets = torch.zeros(2, 4, 56, 56)
+    targets[0, :, :28], targets[1, :, :, 28:] = 1.0, 1.0
+    optimiser = torch.optim.Adam(autoencoder.parameters(), 1e-2)
+    for _ in range(60):
+        loss = (autoencoder(images) - targets).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss < 0.2 * targets.var()
+
+
+def test_decay_is_a_tenth_at_the_end_or_half_a_cosine():
+    step = decay(EfficientAdConfig(steps=100))
+    assert [step(k) for k in (0, 94, 95, 99)] == [1.0, 1.0, 0.1, 0.1]
+    cosine = decay(EfficientAdConfig(steps=100, schedule="cosine"))
+    assert [cosine(k) for k in (0, 50)] == pytest.approx([1.0, 0.5])
+    assert 0 < cosine(99) < 1e-3
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 9, 9), (2, 8, 16, 16), (1, 128, 24, 24), (1, 1, 1, 1000), (1, 1, 1, 1001)])

@@ -9,7 +9,7 @@ import torch
 from lad_edge.backbones.pdn import PDN_SIZES, Pdn
 from lad_edge.errors import DataError, UsageError
 from lad_edge.training.checkpoint import load_tensors, save_tensors
-from lad_edge.training.fit import FitOptions, fit, load_networks, make_config
+from lad_edge.training.fit import PRESETS, FitOptions, fit, load_networks, make_config
 
 pytestmark = pytest.mark.torch
 QUIET = {"quiet": True, "device": "cpu"}
@@ -148,3 +148,15 @@ def test_a_teacher_of_another_size_is_refused(tmp_path, part, teacher):
 def test_settings_out_of_range_are_refused_with_what_is_expected(detector, settings, message):
     with pytest.raises(UsageError, match=message):
         make_config(detector, settings)
+
+
+@pytest.mark.parametrize("detector", ["efficient_ad", "dfsc"])
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_presets_hold_settings_of_every_detector(detector, preset):
+    config = make_config(detector, PRESETS[preset])
+    assert (config.size, config.schedule) == {"paper": ("s", "step"), "cpu": ("xs", "cosine")}[preset]
+
+
+def test_an_unknown_schedule_is_refused():
+    with pytest.raises(UsageError, match="--schedule linear: expected one of step, cosine"):
+        make_config("dfsc", {"schedule": "linear"})

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from lad_edge.backbones.pdn import PDN_SIZES, Pdn
 from lad_edge.errors import DataError, UsageError
 from lad_edge.training.checkpoint import load_tensors
-from lad_edge.training.teacher import DistillationConfig, NeighbourhoodTargets, train_teacher
+from lad_edge.training.teacher import DistillationConfig, NeighbourhoodTargets, cut_windows, train_teacher
 
 pytestmark = pytest.mark.torch
 
@@ -31,6 +32,16 @@ def test_targets_equal_the_card_step_by_step(channels):
     torch.testing.assert_close(NeighbourhoodTargets([40, 112], channels)(levels), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_windows_hold_the_patches_that_the_padded_network_describes_there():
+    torch.manual_seed(0)
+    padded, plain = Pdn(PDN_SIZES["xs"], padded=True).eval(), Pdn(PDN_SIZES["xs"]).eval()
+    plain.load_state_dict(padded.state_dict())
+    images = torch.rand(3, 3, 256, 256)
+    with torch.no_grad():
+        windows, expected = cut_windows(images, padded(images), 96, torch.Generator().manual_seed(1))
+        torch.testing.assert_close(plain(windows), expected, atol=1e-5, rtol=1e-4)
+
+
 @pytest.fixture
 def photographs(tmp_path):
     folder = tmp_path / "photographs"
@@ -43,9 +54,12 @@ def photographs(tmp_path):
 
 
 @pytest.mark.slow
-def test_distillation_lowers_the_loss_and_resumes_to_the_same_weights(tmp_path, photographs):
+@pytest.mark.parametrize("window", [96, 256])
+def test_distillation_lowers_the_loss_and_resumes_to_the_same_weights(tmp_path, photographs, window):
     def config(steps):
-        return DistillationConfig(size="xs", steps=steps, batch=2, learning_rate=1e-3, crops_per_photograph=1)
+        return DistillationConfig(
+            size="xs", steps=steps, batch=2, learning_rate=1e-3, crops_per_photograph=1, window=window
+        )
 
     whole = train_teacher(photographs, tmp_path / "whole.safetensors", config(8), quiet=True)
     again = train_teacher(photographs, tmp_path / "whole.safetensors", config(8), quiet=True)
