@@ -116,7 +116,7 @@ class History:
         self._frame_id: str | None = None
         self._fingerprint: int | None = None
         self._changed = False  # the last picture differs from the one before
-        self._answer: tuple[float, float, float] | None = None
+        self._answer: tuple[float, int] | None = None
 
     def findings(self, frame: Frame) -> Findings:
         """FRAME_ORDER and FRAME_REPEAT."""
@@ -129,8 +129,11 @@ class History:
         return found
 
     def stuck(self, scores: Scores) -> Findings:
-        """Bit-equal answers to different pictures of a live source: the engine is not looking."""
-        answer, last = (scores.score, scores.structural, scores.logical), self._answer
+        """Bit-equal answers to different pictures of a live source: the engine is not looking.
+
+        The map belongs to the answer: scores that end in a sigmoid are exactly 1 for any two parts that are bad enough.
+        """
+        answer, last = (scores.score, fingerprint(scores.anomaly_map)), self._answer
         self._answer = answer
         if self.live and self._changed and answer == last:
             return [(Reason.OUTPUT_STUCK, f"score {scores.score:g} twice, bit for bit, for different pictures")]

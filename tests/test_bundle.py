@@ -352,6 +352,7 @@ FOREIGN = {
     "torch": (b"PK\x03\x04" + bytes(60), "zip archive, such as a torch checkpoint"),
     "pickle": (b"\x80\x04\x95" + bytes(60), "pickle"),
     "plan": (b"ftrt" + bytes(range(60)), "TensorRT plan"),
+    "video": (b"RIFF\x24\x00\x00\x00AVI LIST" + bytes(40), "AVI video"),
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(60), "PNG image"),
     "jpeg": (b"\xff\xd8\xff\xe0" + bytes(60), "JPEG image"),
     "mp4": (b"\x00\x00\x00\x20ftypisom" + bytes(60), "MP4 video"),

@@ -175,6 +175,14 @@ def test_an_engine_that_always_answers_the_same_is_unknown() -> None:
     assert decide(gate, a_frame(2), scores()).reasons == (Reason.OUTPUT_STUCK,)
 
 
+def test_equal_scores_with_different_maps_are_no_stuck_engine() -> None:
+    gate = gate_for(live=True)
+    first = scores(score=1.0)
+    other = replace(first, anomaly_map=first.anomaly_map.copy() + np.float32(0.01))
+    assert decide(gate, a_frame(1), first).verdict is Verdict.NG
+    assert Reason.OUTPUT_STUCK not in decide(gate, a_frame(2), other).reasons
+
+
 @pytest.mark.parametrize("seq", [5, 4])
 def test_a_frame_that_is_not_newer_is_unknown(seq: int) -> None:
     gate = gate_for()

@@ -17,6 +17,7 @@ _LOOKS = (
     (b"BM", "a BMP image; give it as --source and a .lad file as --engine"),
     (b"II*\x00", "a TIFF image; give it as --source and a .lad file as --engine"),
     (b"MM\x00*", "a TIFF image; give it as --source and a .lad file as --engine"),
+    (b"RIFF", "an AVI video or a WebP image; give it as --source and a .lad file as --engine"),
     (b"GIF8", "a GIF image; give it as --source and a .lad file as --engine"),
     (b"\x89HDF", f"an HDF5 file, such as a Keras model; {_EXPORT}"),
     (b"\x7fELF", f"a program or shared library; {_EXPORT}"),

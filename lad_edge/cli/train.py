@@ -9,7 +9,7 @@ from pathlib import Path
 from lad_edge.cli.arguments import add_json, positive_float, positive_int, print_json, roi_px
 
 _DETECTORS = {"efficient-ad": "efficient_ad", "efficient_ad": "efficient_ad", "dfsc": "dfsc"}
-_SETTINGS = ("size", "side", "steps", "batch", "schedule", "seed", "margin")
+_SETTINGS = ("size", "side", "steps", "batch", "student_batch", "schedule", "seed", "margin")
 
 _EPILOG = """\
 examples:
@@ -54,6 +54,9 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     parser.add_argument("--steps", type=positive_int, metavar="N", help="training steps; default: 70000")
     parser.add_argument("--batch", type=positive_int, metavar="N", help="images per step; default: 1")
+    parser.add_argument(
+        "--student-batch", type=positive_int, metavar="N", help="how many of them the student sees; default: all"
+    )
     parser.add_argument("--lr", type=positive_float, metavar="X", help="learning rate; default: 1e-4")
     parser.add_argument(
         "--schedule",

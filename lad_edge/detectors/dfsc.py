@@ -28,6 +28,7 @@ class DfscConfig:
     side: int = 256
     steps: int = 70_000
     batch: int = 1
+    student_batch: int | None = None  # how many of them the student sees: it costs most and needs fewest
     learning_rate: float = 1e-4
     weight_decay: float = 1e-5
     schedule: str = "step"  # or "cosine"
@@ -63,14 +64,15 @@ class DfscTask:
     def losses(self, step: int) -> dict[str, Tensor]:
         """Mean squared errors, hard features and the constraint (methods card §3)."""
         image = self.images.normalise(self.images.pixels(step, self.config.batch))
+        seen = self.config.student_batch or len(image)
         described = torch.cat([self._described(index) for index in self.images.indices(step, self.config.batch)])
         with autocast(image.device):
-            imitates_teacher, imitates_autoencoder = self.online(image).float().chunk(2, 1)
+            imitates_teacher, imitates_autoencoder = self.online(image[:seen]).float().chunk(2, 1)
             reconstructed = self.networks.autoencoder(image).float()
         return {
-            "hard": hardest_mean((described - imitates_teacher).square()),
+            "hard": hardest_mean((described[:seen] - imitates_teacher).square()),
             "autoencoder": functional.mse_loss(reconstructed, described),
-            "student_autoencoder": functional.mse_loss(imitates_autoencoder, reconstructed),
+            "student_autoencoder": functional.mse_loss(imitates_autoencoder, reconstructed[:seen]),
             "separation": self.config.weight * separation(described, reconstructed, self.config.margin),
         }
 

@@ -29,6 +29,7 @@ class EfficientAdConfig:
     side: int = 256
     steps: int = 70_000
     batch: int = 1
+    student_batch: int | None = None  # how many of them the student sees: it costs most and needs fewest
     learning_rate: float = 1e-4
     weight_decay: float = 1e-5
     schedule: str = "step"  # or "cosine"
@@ -105,16 +106,16 @@ class EfficientAdTask:
         """The four terms, weighted alike (methods card §2.5)."""
         pixels = self.images.pixels(step, self.config.batch)
         image, augmented = self.images.normalise(pixels), self.images.normalise(augment_colour(pixels))
-        networks, channels = self.networks, self.networks.channels
+        networks, channels, seen = self.networks, self.networks.channels, self.config.student_batch or len(image)
         with autocast(image.device):
-            described, described_augmented = networks.describe(torch.cat([image, augmented])).chunk(2)
-            imitated = networks.student(torch.cat([image, augmented])).float()
+            described = networks.describe(torch.cat([image[:seen], augmented]))
+            imitated = networks.student(torch.cat([image[:seen], augmented[:seen]])).float()
             reconstructed = networks.autoencoder(augmented).float()
-        imitates_teacher, imitates_autoencoder = imitated[: len(image), :channels], imitated[len(image) :, channels:]
+        imitates_teacher, imitates_autoencoder = imitated[:seen, :channels], imitated[seen:, channels:]
         terms = {
-            "hard": hardest_mean((described - imitates_teacher).square()),
-            "autoencoder": functional.mse_loss(reconstructed, described_augmented),
-            "student_autoencoder": functional.mse_loss(imitates_autoencoder, reconstructed),
+            "hard": hardest_mean((described[:seen] - imitates_teacher).square()),
+            "autoencoder": functional.mse_loss(reconstructed, described[seen:]),
+            "student_autoencoder": functional.mse_loss(imitates_autoencoder, reconstructed[:seen]),
         }
         return terms | self._penalty(step)
 
@@ -122,7 +123,9 @@ class EfficientAdTask:
         """Keep the student from imitating the teacher on pictures that have nothing to do with the part."""
         if self.photographs is None:
             return {}
-        photograph = self.photographs.normalise(self.photographs.pixels(step, self.config.batch))
+        photograph = self.photographs.normalise(
+            self.photographs.pixels(step, self.config.student_batch or self.config.batch)
+        )
         with autocast(photograph.device):
             imitated = self.networks.student(photograph)[:, : self.networks.channels].float()
         return {"penalty": imitated.square().mean()}

@@ -79,6 +79,8 @@ def make_config(detector: str, settings: Mapping[str, Any]) -> Any:
         raise UsageError(f"--schedule {config.schedule}: expected one of {', '.join(SCHEDULES)}")
     if config.steps < 1 or config.batch < 1:
         raise UsageError(f"--steps {config.steps} --batch {config.batch}: both must be at least 1")
+    if config.student_batch is not None and not 1 <= config.student_batch <= config.batch:
+        raise UsageError(f"--student-batch {config.student_batch}: expected 1 to --batch, which is {config.batch}")
     return config
 
 
