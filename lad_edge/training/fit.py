@@ -41,7 +41,7 @@ DETECTORS: dict[str, tuple[type[Any], Callable[..., Any]]] = {
 # enough for a high learning rate, and a cosine.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
-    "cpu": {"size": "xs", "steps": 2000, "batch": 8, "learning_rate": 3e-3, "schedule": "cosine"},
+    "cpu": {"size": "xs", "steps": 1500, "batch": 8, "learning_rate": 3e-3, "schedule": "cosine"},
 }
 SCHEDULES = ("step", "cosine")
 
