@@ -14,7 +14,7 @@ _SETTINGS = ("size", "side", "steps", "batch", "student_batch", "schedule", "see
 _EPILOG = """\
 examples:
   lad-edge train dfsc --data good_parts/ --out runs/part                a folder of good images (and good/ bad/ subfolders)
-  lad-edge train dfsc --data mvtec_loco/juice_bottle --preset cpu        twenty minutes on two cores
+  lad-edge train dfsc --data mvtec_loco/juice_bottle --preset cpu        ten minutes on one core
   lad-edge train efficient-ad --data part/ --photographs imagenet/      with the penalty on ordinary photographs
 
 detectors:
@@ -46,7 +46,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--preset",
         choices=("paper", "cpu"),
         default="paper",
-        help="paper: the published recipe; cpu: size xs in about twenty minutes on two cores. Other options come on top",
+        help="paper: the published recipe; cpu: size xs in ten to twenty minutes on one core. Other options come on top",
     )
     parser.add_argument("--size", choices=("xs", "s", "m"), help="width of the networks; default: s")
     parser.add_argument(
