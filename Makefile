@@ -36,12 +36,12 @@ wheel: $(DEV)/ready  ## sdist and wheel into dist/
 	$(DEV)/bin/python -m build --outdir dist
 
 $(EDGE)/ready: $(NATIVE) $(shell find lad_edge export -name '*.py')
-	$(PYTHON) -m venv $(EDGE)
+	$(PYTHON) -m venv --clear $(EDGE)
 	$(EDGE)/bin/pip install --quiet --disable-pip-version-check .
 	touch $@
 
 $(DEV)/ready: $(NATIVE)
-	$(PYTHON) -m venv $(DEV)
+	$(PYTHON) -m venv --clear $(DEV)
 	$(DEV)/bin/pip install --quiet --disable-pip-version-check $(TORCH)
 	$(DEV)/bin/pip install --quiet --disable-pip-version-check --editable '.[train,dev]'
 	touch $@

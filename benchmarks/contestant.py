@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -75,12 +76,10 @@ class Contestant:
     def __init__(self, start: Start) -> None:
         self.name = start.module
         begin_ns = time.monotonic_ns()
-        self.process = launch(start)
-        try:
+        with ExitStack() as if_it_fails:
+            self.process = if_it_fails.enter_context(launch(start))
             self.first = self._read()
-        except BaseException:
-            self.close()
-            raise
+            if_it_fails.pop_all()
         self.cold_start_s = (self.first["first_ns"] - begin_ns) / 1e9
 
     def round(self, seconds: float) -> dict[str, Any]:

@@ -38,6 +38,14 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """What one implementation says of n images. scores: (n,); maps: (n, 2, h, w), the raw maps by branch."""
+
+    scores: NDArray[np.float64]
+    maps: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """What a scorer needs beside the calibration."""
 
@@ -46,25 +54,16 @@ class Pipeline:
     parameters: Mapping[str, Any]
     runtime: Runtime
 
-    def scores(self, images: Sequence[Image], normalisation: Mapping[str, tuple[float, float]]) -> NDArray[np.float64]:
-        """Image scores of `images`, as the edge computes them."""
+    def answer(self, images: Sequence[Image], normalisation: Mapping[str, tuple[float, float]]) -> Answers:
+        """What the edge computes of `images`; the raw maps do not depend on the normalisation."""
         scorers = _ByShape(self, normalisation)
-        found = []
+        scores, maps = [], []
         for image in images:
             scorer = scorers.of(image)
             scorer.enqueue(image)
-            found.append(scorer.wait().score)
-        return np.array(found, np.float64)
-
-    def raw_maps(self, images: Sequence[Image]) -> list[NDArray[np.float32]]:
-        """Raw maps (2, h, w) of `images`."""
-        scorers = _ByShape(self, UNIT)
-        found = []
-        for image in images:
-            scorer = scorers.of(image)
-            scorer.enqueue(image)
-            found.append(scorer.maps[0].copy())
-        return found
+            scores.append(scorer.wait().score)
+            maps.append(scorer.maps[0].copy())
+        return Answers(np.array(scores, np.float64), np.stack(maps))
 
 
 class _ByShape:
@@ -96,8 +95,8 @@ def calibrate(
         raise DataError(
             f"calibration needs at least 2 good validation images, found {len(validation)}; 50 and more serve well"
         )
-    normalisation = normalise(pipeline.raw_maps(validation))
-    scores = np.sort(pipeline.scores(validation, normalisation))
+    normalisation = normalise(pipeline.answer(validation, UNIT).maps)
+    scores = np.sort(pipeline.answer(validation, normalisation).scores)
     threshold = thresholds.choose(scores, *policy)
     reach = ENVELOPE_SLACK * max(abs(threshold.value), float(np.ptp(scores)), 1e-6)
     precision = pipeline.runtime.precision
@@ -110,15 +109,15 @@ def calibrate(
         envelope=(float(scores[0]) - reach, float(scores[-1]) + reach),
         golden_scores=f"golden/{precision}/scores",
     )
-    return Measured(calibration, scores, pipeline.scores(golden, normalisation))
+    return Measured(calibration, scores, pipeline.answer(golden, normalisation).scores)
 
 
-def normalise(raw_maps: Sequence[NDArray[np.float32]]) -> dict[str, tuple[float, float]]:
-    """The 0.9 and 0.995 quantiles per branch over all cells of all maps."""
+def normalise(raw_maps: NDArray[np.float32]) -> dict[str, tuple[float, float]]:
+    """The 0.9 and 0.995 quantiles per branch over all cells of all maps (n, 2, h, w)."""
     found = {}
     for index, branch in enumerate(BRANCHES):
         cells = [np.ascontiguousarray(maps[index]) for maps in raw_maps]
-        if not all(np.isfinite(cell).all() for cell in cells):
+        if not np.isfinite(raw_maps[:, index]).all():
             raise DataError(
                 f"the {branch} maps of the validation images hold NaN or Inf; the training diverged: train again with a smaller --lr"
             )

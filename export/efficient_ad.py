@@ -4,6 +4,9 @@ Foldings, each exact (methods card §2.7):
 * the teacher's standardisation goes into its last convolution, which has no padding;
 * T̂ - S₁ is one convolution over the hidden maps of teacher and student, with weights [W_T/σ | -W_S1]: the two descriptions are never
   written to memory, and with reduced precision the difference is rounded, not its operands;
+* the first convolutions hold their weights in two parts, each a bfloat16 number. They see flat colour, where the errors of rounded
+  weights add up to a shift of the whole surface: on juice_bottle the well trained student differs from the teacher by 0.035 in the
+  mean, and rounding these weights alone adds 0.006, all other roundings together 0.0002. It costs 2 % of the time.
 
 The first convolutions of teacher and student see the same picture and could be one; its halves then have to be copied apart, which on
 a CPU costs more than it saves (OpenVINO bf16, size S, 2 threads: 95 ms against 83 ms), so they stay two.
@@ -23,7 +26,7 @@ class FoldedEfficientAd(nn.Module):
     def __init__(self, networks: EfficientAd) -> None:
         super().__init__()
         teacher, student = networks.teacher, networks.student
-        self.teacher_trunk, self.student_trunk = teacher.trunk, student.trunk
+        self.teacher_trunk, self.student_trunk = first_in_two_parts(teacher.trunk), first_in_two_parts(student.trunk)
         standardised = fold_standardisation(teacher.head, networks.mean, networks.std)
         imitates_teacher, imitates_autoencoder = split_outputs(student.head, networks.channels)
         self.difference = stack_inputs(standardised, negate(imitates_teacher))
@@ -36,6 +39,27 @@ class FoldedEfficientAd(nn.Module):
         structural = self.difference(torch.cat([hidden_teacher, hidden_student], 1))
         logical = self.autoencoder(image) - self.expectation(hidden_student)
         return torch.stack([structural.square().mean(1), logical.square().mean(1)], 1)
+
+
+class TwoPartConvolution(nn.Module):
+    """layer(x) with weights high + low over [x, x]: exact in float32, and a bfloat16 engine keeps 16 bits of them instead of 8."""
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        high = layer.weight.bfloat16().float()
+        self.layer = _convolution(layer, torch.cat([high, layer.weight - high], 1), _bias(layer))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W), as the layer that it stands for."""
+        convolved: Tensor = self.layer(torch.cat([x, x], 1))
+        return convolved
+
+
+def first_in_two_parts(trunk: nn.Sequential) -> nn.Sequential:
+    """The trunk of a PDN with its first convolution held in two parts."""
+    first, *others = trunk.children()
+    assert isinstance(first, nn.Conv2d)  # noqa: S101 - every PDN begins so
+    return nn.Sequential(TwoPartConvolution(first), *others)
 
 
 def fold(networks: EfficientAd) -> FoldedEfficientAd:

@@ -12,7 +12,7 @@ import torch
 from lad_edge.export.calibrate import Measured, Pipeline, calibrate
 from lad_edge.export.efficient_ad import fold
 from lad_edge.export.evaluate import evaluate
-from lad_edge.export.parity import MINIMUM_IMAGES, compare, require, torch_scores
+from lad_edge.export.parity import MINIMUM_IMAGES, compare, require, torch_answer
 from lad_edge.export.to_onnx import to_onnx
 from numpy.typing import NDArray
 
@@ -116,8 +116,8 @@ def _prove(
     """Full precision must equal torch; a reduced one states its error and how many verdicts change under its own calibration."""
     precision = pipeline.runtime.precision
     calibration, full = measured[precision].calibration, measured["f32"].calibration
-    expected = torch_scores(networks, images, pipeline.contract, pipeline.parameters, full.normalisation)
-    found = pipeline.scores(images, calibration.normalisation)
+    expected = torch_answer(networks, images, pipeline.contract, pipeline.parameters, full.normalisation)
+    found = pipeline.answer(images, calibration.normalisation)
     parity = compare(expected, found, (full.threshold, calibration.threshold))
     if precision == "f32":
         require(parity, f"parity of {pipeline.runtime.name} f32 with torch")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lad_edge.export.calibrate import BRANCHES, Answers, normalise
 from numpy.typing import NDArray
 
 from lad_edge.bundle import Contract
@@ -22,17 +23,23 @@ TOLERANCE = {"f32": 1e-3}  # relative error of the score; a reduced precision st
 
 @dataclass(frozen=True)
 class Parity:
-    """Agreement of two lists of scores and of the verdicts that they lead to."""
+    """Agreement of two implementations: scores, the verdicts that they lead to, and the raw map of each branch.
+
+    Scores alone do not prove an export: a branch whose map is shifted is calibrated by its own quantiles, which takes the shift out
+    again, and the maximum of the other branch may decide every score.
+    """
 
     images: int
     verdicts_equal: int
     max_relative_error: float
     mean_relative_error: float
+    map_errors: Mapping[str, float]
 
     @property
     def holds(self) -> bool:
-        """Every verdict equal and every score within the tolerance of full precision."""
-        return self.verdicts_equal == self.images and self.max_relative_error <= TOLERANCE["f32"]
+        """Every verdict equal, every score and every cell of every map within the tolerance of full precision."""
+        worst = max(self.max_relative_error, *self.map_errors.values())
+        return self.verdicts_equal == self.images and worst <= TOLERANCE["f32"]
 
     def as_json(self) -> dict[str, Any]:
         """For the manifest."""
@@ -41,43 +48,63 @@ class Parity:
             "verdicts_equal": self.verdicts_equal,
             "max_relative_error": float(f"{self.max_relative_error:.3g}"),
             "mean_relative_error": float(f"{self.mean_relative_error:.3g}"),
+            "map_errors": {branch: float(f"{error:.3g}") for branch, error in self.map_errors.items()},
         }
 
 
-def compare(expected: NDArray[np.float64], found: NDArray[np.float64], thresholds: tuple[float, float]) -> Parity:
-    """Scores of the same images from two implementations, each judged by its own threshold.
+def compare(expected: Answers, found: Answers, thresholds: tuple[float, float]) -> Parity:
+    """Two implementations on the same images, each judged by its own threshold.
 
-    The error is relative to the expected score, or to the threshold where the score is smaller than that: scores cross zero.
+    The error of a score is relative to the expected score, or to the threshold where the score is smaller than that: scores cross
+    zero. The error of a map is the largest of its cells, relative to the level that calibration takes as high (methods card §2.6).
     """
-    if len(expected) < MINIMUM_IMAGES:
+    if len(expected.scores) < MINIMUM_IMAGES:
         raise DataError(
-            f"the parity gate needs at least {MINIMUM_IMAGES} images, found {len(expected)}; add good images to the data set"
+            f"the parity gate needs at least {MINIMUM_IMAGES} images, found {len(expected.scores)}; add good images to the data set"
         )
-    errors = np.abs(found - expected) / np.maximum(np.abs(expected), max(abs(thresholds[0]), 1e-12))
-    same = (expected <= thresholds[0]) == (found <= thresholds[1])
-    return Parity(len(expected), int(same.sum()), float(errors.max()), float(errors.mean()))
+    errors = np.abs(found.scores - expected.scores)
+    errors /= np.maximum(np.abs(expected.scores), max(abs(thresholds[0]), 1e-12))
+    same = (expected.scores <= thresholds[0]) == (found.scores <= thresholds[1])
+    return Parity(
+        images=len(errors),
+        verdicts_equal=int(same.sum()),
+        max_relative_error=float(errors.max()),
+        mean_relative_error=float(errors.mean()),
+        map_errors=_map_errors(expected.maps, found.maps),
+    )
+
+
+def _map_errors(expected: NDArray[np.float32], found: NDArray[np.float32]) -> dict[str, float]:
+    """Branch → largest error of a cell over the expected map's high quantile."""
+    levels = normalise(expected)
+    return {
+        branch: float(np.abs(found[:, index] - expected[:, index]).max() / max(levels[branch][1], 1e-12))
+        for index, branch in enumerate(BRANCHES)
+    }
 
 
 def require(parity: Parity, what: str) -> None:
     """Raise ParityError unless the gate holds."""
     if not parity.holds:
         raise ParityError(
-            f"{what}: expected all verdicts equal and scores within {TOLERANCE['f32']:g}, "
-            f"found {parity.verdicts_equal} of {parity.images} verdicts equal and a relative error of "
-            f"{parity.max_relative_error:.2g}; the export is wrong or a library changed: nothing was written"
+            f"{what}: expected all verdicts equal, scores and maps within {TOLERANCE['f32']:g}, "
+            f"found {parity.verdicts_equal} of {parity.images} verdicts equal and relative errors of "
+            f"{parity.max_relative_error:.2g} (score), "
+            + ", ".join(f"{error:.2g} ({branch} map)" for branch, error in parity.map_errors.items())
+            + "; the export is wrong or a library changed: nothing was written"
         )
 
 
-def torch_scores(
+def torch_answer(
     networks: EfficientAd,
     images: Sequence[NDArray[np.uint8]],
     contract: Contract,
     parameters: Mapping[str, Any],
     normalisation: Mapping[str, tuple[float, float]],
-) -> NDArray[np.float64]:
-    """Scores by the unfolded torch networks and the numpy reference kernels: independent of everything that is exported."""
+) -> Answers:
+    """Maps and scores by the unfolded torch networks and the numpy reference kernels: independent of everything that is exported."""
     scale, offset = affine(normalisation)
-    found = []
+    scores, raw = [], []
     for image in images:
         pixels = reference.preprocess(
             image,
@@ -99,5 +126,6 @@ def torch_scores(
             border_mode=str(parameters["border_mode"]),
             size=contract.size,
         )
-        found.append(fused.score)
-    return np.array(found, np.float64)
+        scores.append(fused.score)
+        raw.append(maps)
+    return Answers(np.array(scores, np.float64), np.stack(raw))

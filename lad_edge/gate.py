@@ -133,9 +133,11 @@ class History:
 
         The map belongs to the answer: scores that end in a sigmoid are exactly 1 for any two parts that are bad enough.
         """
+        if not self.live:
+            return []
         answer, last = (scores.score, fingerprint(scores.anomaly_map)), self._answer
         self._answer = answer
-        if self.live and self._changed and answer == last:
+        if self._changed and answer == last:
             return [(Reason.OUTPUT_STUCK, f"score {scores.score:g} twice, bit for bit, for different pictures")]
         return []
 

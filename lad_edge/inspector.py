@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,16 +75,15 @@ class Inspector:
 
     def __init__(self, bundle: Bundle, options: Options | None = None) -> None:
         self.bundle, self.options = bundle, options or Options()
-        self.runtime = _open_engine(bundle, self.options)
-        try:
+        with ExitStack() as if_it_fails:
+            self.runtime = _open_engine(bundle, self.options)
+            if_it_fails.callback(self.runtime.close)
             self.calibration = bundle.calibration(self.runtime.precision)
             self.gate = Gate(bundle.manifest.contract, self._limits(), live=self.options.live)
             self._scorers: OrderedDict[tuple[object, ...], Scorer] = OrderedDict()
             self._calls = 0
             self.self_test()
-        except BaseException:
-            self.runtime.close()
-            raise
+            if_it_fails.pop_all()
 
     @property
     def threshold(self) -> float:

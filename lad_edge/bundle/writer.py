@@ -113,12 +113,10 @@ def _replace_file(target: Path, chunks: list[bytes | memoryview]) -> None:
         temporary.replace(target)
         _sync_folder(target.parent)
     except OSError as exc:
-        temporary.unlink(missing_ok=True)
         remedy = _REMEDIES.get(exc.errno or 0, "check the disk and try again")
         raise SinkError(f"{target}: cannot be written ({exc.strerror}); {remedy}") from exc
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)  # there is one only after a failure
 
 
 def _write_durably(path: Path, chunks: list[bytes | memoryview]) -> None:

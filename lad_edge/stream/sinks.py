@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import stat
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from lad_edge.errors import SinkError
@@ -44,11 +45,10 @@ class JsonlSink:
         except OSError as exc:
             raise SinkError(f"cannot write results to {path}: {exc.strerror}; choose another file for --out") from exc
         self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
-        try:
+        with ExitStack() as if_it_fails:
+            if_it_fails.callback(os.close, self._fd)
             self.next_seq = self._take_over() if self._regular else 1
-        except BaseException:
-            os.close(self._fd)
-            raise
+            if_it_fails.pop_all()
 
     def write(self, _frame: Frame, result: Result) -> None:
         """Appends one whole line, or nothing and a SinkError."""

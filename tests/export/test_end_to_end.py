@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from lad_edge.export import export as room
+from lad_edge.export.calibrate import Answers
 from lad_edge.export.export import ExportOptions, export_run
 from lad_edge.export.parity import compare
 
@@ -97,7 +98,7 @@ def test_a_wrong_fold_is_caught_and_nothing_is_written(run_folder, tmp_path, mon
     def wrong(networks):
         folded = real(networks)
         with torch.no_grad():
-            folded.difference.bias += 0.5
+            folded.difference.bias += 0.02
         return folded
 
     real = room.fold
@@ -108,12 +109,24 @@ def test_a_wrong_fold_is_caught_and_nothing_is_written(run_folder, tmp_path, mon
 
 
 def test_parity_needs_equal_verdicts_and_32_images():
-    scores = np.linspace(0, 1, 40)
-    assert compare(scores, scores, (0.5, 0.5)).holds
-    assert not compare(scores, scores, (0.5, 0.53)).holds
-    assert not compare(scores, scores * 1.01, (2.0, 2.0)).holds
+    scores, maps = np.linspace(0, 1, 40), np.random.default_rng(0).random((40, 2, 8, 8), np.float32)
+    exact = Answers(scores, maps)
+    assert compare(exact, exact, (0.5, 0.5)).holds
+    assert not compare(exact, exact, (0.5, 0.53)).holds
+    assert not compare(exact, Answers(scores * 1.01, maps), (2.0, 2.0)).holds
     with pytest.raises(DataError, match="at least 32"):
-        compare(scores[:31], scores[:31], (0.5, 0.5))
+        compare(Answers(scores[:31], maps[:31]), Answers(scores[:31], maps[:31]), (0.5, 0.5))
+
+
+@pytest.mark.parametrize("branch", [0, 1])
+def test_parity_sees_one_wrong_cell_of_either_map(branch):
+    scores, maps = np.linspace(0, 1, 40), np.random.default_rng(0).random((40, 2, 8, 8), np.float32)
+    wrong = maps.copy()
+    wrong[17, branch, 3, 4] += 0.002
+    parity = compare(Answers(scores, maps), Answers(scores, wrong), (0.5, 0.5))
+    assert not parity.holds
+    assert parity.map_errors[("structural", "logical")[branch]] == pytest.approx(0.002, rel=0.02)
+    assert parity.map_errors[("logical", "structural")[branch]] == 0
 
 
 def test_a_moved_data_set_is_named_with_the_remedy(run_folder, tmp_path):

@@ -4,6 +4,7 @@ import onnxruntime
 import pytest
 import torch
 from lad_edge.export.efficient_ad import (
+    TwoPartConvolution,
     fold,
     fold_standardisation,
     negate,
@@ -50,6 +51,17 @@ def test_a_convolution_splits_by_outputs(layers):
     a, _, x = layers
     first, second = split_outputs(a, 2)
     torch.testing.assert_close(torch.cat([first(x), second(x)], 1), a(x), **EXACT)
+
+
+def test_weights_in_two_parts_are_exact_and_survive_rounding(layers):
+    layer, _, x = layers
+    two = TwoPartConvolution(layer).requires_grad_(False)
+    torch.testing.assert_close(two(x), layer(x), **EXACT)
+    flat = torch.ones(1, 3, 3, 3)  # the worst case: the errors of all weights of a channel add up
+    exact = layer(flat)
+    for convolution in (layer, two.layer):
+        convolution.weight.copy_(convolution.weight.bfloat16())
+    assert (two(flat) - exact).abs().max() < 0.02 * (layer(flat) - exact).abs().max()
 
 
 def test_folded_network_gives_the_maps_of_the_unfolded_one(networks):
