@@ -24,6 +24,7 @@ STAGES = (
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )
+MEAN, STD = 3 * (127 / 255,), 3 * (128 / 255,)  # of RGB in [0, 1]
 STRIDE_8_BLOCK, STRIDE_16_BLOCK = 4, 10  # the last blocks at strides 8 (40 channels) and 16 (112 channels)
 
 
@@ -67,7 +68,7 @@ class Block(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """(N, 3, H, W) RGB in [0, 255] → feature maps of the chosen blocks, or class logits with `classify`."""
+    """(N, 3, H, W) RGB normalised with MEAN and STD → feature maps of the chosen blocks, or class logits with `classify`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,9 +84,9 @@ class EfficientNetLite0(nn.Module):
         self._bn1 = _norm(1280)
         self._fc = nn.Linear(1280, 1000)
 
-    def features(self, rgb_255: Tensor, blocks: Sequence[int] = (STRIDE_8_BLOCK, STRIDE_16_BLOCK)) -> list[Tensor]:
-        """Outputs of `blocks`, counted over all blocks; nothing after the last one is computed."""
-        x = functional.relu6(self._bn0(self._conv_stem((rgb_255 - 127.0) / 128.0)))
+    def forward(self, image: Tensor, blocks: Sequence[int] = (STRIDE_8_BLOCK, STRIDE_16_BLOCK)) -> list[Tensor]:
+        """Outputs of `blocks`, counted over all blocks, for a normalised image; nothing after the last one is computed."""
+        x = functional.relu6(self._bn0(self._conv_stem(image)))
         found = []
         for index, block in enumerate(self._blocks[: max(blocks) + 1]):
             x = block(x)
@@ -93,9 +94,9 @@ class EfficientNetLite0(nn.Module):
                 found.append(x)
         return found
 
-    def classify(self, rgb_255: Tensor) -> Tensor:
+    def classify(self, image: Tensor) -> Tensor:
         """ImageNet logits (N, 1000)."""
-        (x,) = self.features(rgb_255, (len(self._blocks) - 1,))
+        (x,) = self(image, (len(self._blocks) - 1,))
         x = functional.relu6(self._bn1(self._conv_head(x))).mean((2, 3))
         logits: Tensor = self._fc(x)
         return logits
@@ -113,3 +114,11 @@ def efficientnet_lite0() -> EfficientNetLite0:
     network = EfficientNetLite0()
     network.load_state_dict(state, strict=True)
     return network.eval().requires_grad_(False)
+
+
+def trunk() -> EfficientNetLite0:
+    """The untrained network without what lies behind stride 16: the structure that finished runs are loaded into."""
+    network = EfficientNetLite0()
+    network._blocks = network._blocks[: STRIDE_16_BLOCK + 1]
+    del network._conv_head, network._bn1, network._fc
+    return network

@@ -13,7 +13,7 @@ from lad_edge.errors import DataError
 
 WIDE_RESNETS = {"wide_resnet50_2": (3, 4, 6), "wide_resnet101_2": (3, 4, 23)}  # blocks of layer1 to layer3
 EXPANSION, WIDTH = 4, 128
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in [0, 1]
 _NOT_NEEDED = ("layer4.", "fc.")
 
 
@@ -40,13 +40,11 @@ class Bottleneck(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """(N, 3, H, W) RGB in [0, 255] → maps of layer2 (512 channels, stride 8) and layer3 (1024 channels, stride 16)."""
+    """(N, 3, H, W) RGB normalised with MEAN and STD → maps of layer2 (512 channels, stride 8) and layer3 (1024 channels, stride 16)."""
 
     layer1: nn.Sequential
     layer2: nn.Sequential
     layer3: nn.Sequential
-    mean: Tensor
-    std: Tensor
 
     def __init__(self, blocks: tuple[int, int, int]) -> None:
         super().__init__()
@@ -59,12 +57,10 @@ class WideResNet(nn.Module):
                 layers.append(Bottleneck(channels, width, out_channels, 2 if index and block == 0 else 1))
                 channels = out_channels
             self.add_module(f"layer{index + 1}", nn.Sequential(*layers))
-        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1) * 255, persistent=False)
 
-    def features(self, rgb_255: Tensor) -> list[Tensor]:
+    def forward(self, image: Tensor) -> list[Tensor]:
         """Feature maps at strides 8 and 16."""
-        x = functional.relu(self.bn1(self.conv1((rgb_255 - self.mean) / self.std)))
+        x = functional.relu(self.bn1(self.conv1(image)))
         x = self.layer1(functional.max_pool2d(x, 3, 2, 1))
         stride_8: Tensor = self.layer2(x)
         return [stride_8, self.layer3(stride_8)]

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from lad_edge.cli.arguments import add_json, positive_float, positive_int, print_json, roi_px
+from lad_edge.training.presets import DETECTORS, PRESETS, SCHEDULES, SIZES
 
-_DETECTORS = {"efficient-ad": "efficient_ad", "efficient_ad": "efficient_ad", "dfsc": "dfsc"}
-_SETTINGS = ("size", "side", "steps", "batch", "student_batch", "schedule", "seed", "margin")
+_SETTINGS = ("backbone", "size", "side", "steps", "batch", "student_batch", "schedule", "seed", "margin")
 
 _EPILOG = """\
 examples:
   lad-edge train dfsc --data good_parts/ --out runs/part                a folder of good images (and good/ bad/ subfolders)
   lad-edge train dfsc --data mvtec_loco/juice_bottle --preset cpu        ten minutes on one core
   lad-edge train efficient-ad --data part/ --photographs imagenet/      with the penalty on ordinary photographs
+  lad-edge train ulsad --data part/ --preset cpu --set local_only=true --set consistency=false      its local branch alone
 
 detectors:
   dfsc          EfficientAD with the distinctive feature separation constraint: the better one for logical anomalies
   efficient-ad  EfficientAD as published: a little better on scratches, dents and stains
+  ulsad         reconstructs the features of a frozen ImageNet network, from nearby and through a bottleneck
 
 The paper trains 70 000 steps at size s (hours on a CPU, half an hour on a GPU); size xs is for boxes with a CPU only.
 A run that was killed goes on where it was: give the same command again.
@@ -36,7 +40,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("detector", choices=sorted(_DETECTORS), metavar="DETECTOR", help="dfsc or efficient-ad")
+    parser.add_argument("detector", type=_detector, metavar="DETECTOR", help="dfsc, efficient-ad or ulsad")
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="folder, MVTec AD, MVTec LOCO or MVTec 3D layout"
     )
@@ -46,21 +50,27 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--preset",
         choices=("paper", "cpu"),
         default="paper",
-        help="paper: the published recipe; cpu: size xs in ten to twenty minutes on one core. Other options come on top",
+        help="paper: the published recipe; cpu: small and quick, ten to twenty minutes on two cores. Other options come on top",
     )
-    parser.add_argument("--size", choices=("xs", "s", "m"), help="width of the networks; default: s")
+    parser.add_argument("--size", choices=SIZES, help="dfsc, efficient-ad: width of the networks; default: s")
+    parser.add_argument(
+        "--backbone", metavar="NAME", help="ulsad: frozen network (default: efficientnet-lite0, which comes by pip)"
+    )
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="ulsad: weights of the backbone, torchvision or timm names"
+    )
     parser.add_argument(
         "--side", type=positive_int, metavar="PX", help="side of the network's square input; default: 256"
     )
-    parser.add_argument("--steps", type=positive_int, metavar="N", help="training steps; default: 70000")
-    parser.add_argument("--batch", type=positive_int, metavar="N", help="images per step; default: 1")
+    parser.add_argument("--steps", type=positive_int, metavar="N", help="training steps; default: the paper's")
+    parser.add_argument("--batch", type=positive_int, metavar="N", help="images per step; default: the paper's")
     parser.add_argument(
         "--student-batch", type=positive_int, metavar="N", help="how many of them the student sees; default: all"
     )
-    parser.add_argument("--lr", type=positive_float, metavar="X", help="learning rate; default: 1e-4")
+    parser.add_argument("--lr", type=positive_float, metavar="X", help="learning rate; default: the paper's")
     parser.add_argument(
         "--schedule",
-        choices=("step", "cosine"),
+        choices=SCHEDULES,
         help="how the learning rate falls: to a tenth at the end, or as a cosine",
     )
     parser.add_argument(
@@ -68,7 +78,18 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     parser.add_argument("--seed", type=int, help="default: 42")
     parser.add_argument(
-        "--teacher", type=Path, metavar="FILE", help="weights of 'lad-edge train-teacher'; default: the ones that ship"
+        "--set",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other setting of the detector, for ablations; a wrong name lists them all",
+    )
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="FILE",
+        help="dfsc, efficient-ad: weights of 'lad-edge train-teacher'; default: the ones that ship",
     )
     parser.add_argument(
         "--photographs", type=Path, metavar="DIR", help="efficient-ad: ordinary photographs for the penalty"
@@ -82,25 +103,51 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def run(args: argparse.Namespace) -> int:
     """Trains, or resumes; returns 0."""
-    from lad_edge.training.fit import PRESETS, FitOptions, fit
+    from lad_edge.training.fit import FitOptions, fit
 
-    detector = _DETECTORS[args.detector]
     given = {name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None}
-    settings = PRESETS[args.preset] | given
+    settings = PRESETS[args.detector][args.preset] | given | dict(args.set)
     if args.lr is not None:
         settings["learning_rate"] = args.lr
-    out = args.out or Path("runs") / f"{detector}-{args.data.resolve().name}-{settings.get('size', 's')}"
+    kind = settings.get("size") or settings.get("backbone")
+    name = "-".join(part for part in (args.detector, args.data.resolve().name, kind) if part)
+    out = args.out or Path("runs") / name
     options = FitOptions(
-        args.layout, args.teacher, args.photographs, args.roi, args.device, args.quiet or not sys.stderr.isatty()
+        layout=args.layout,
+        teacher=args.teacher,
+        weights=args.weights,
+        photographs=args.photographs,
+        roi=args.roi,
+        device=args.device,
+        quiet=args.quiet or not sys.stderr.isatty(),
     )
-    description = fit(detector, args.data, out, settings, options)
+    description = fit(args.detector, args.data, out, settings, options)
     if args.json:
         print_json(
-            {"run": str(out), "detector": detector, "config": dict(description.config), **description.provenance}
+            {"run": str(out), "detector": args.detector, "config": dict(description.config), **description.provenance}
         )
     else:
         print(
-            f"trained {detector} on {len(description.train)} images in {description.provenance['train_seconds']} s: {out}"
+            f"trained {args.detector} on {len(description.train)} images in {description.provenance['train_seconds']} s: {out}"
         )
         print(f"next: lad-edge eval {out}   |   lad-edge export {out} -o {description.name}.lad")
     return 0
+
+
+def _detector(text: str) -> str:
+    name = text.replace("-", "_")
+    if name not in DETECTORS:
+        known = ", ".join(sorted(known.replace("_", "-") for known in DETECTORS))
+        raise argparse.ArgumentTypeError(f"'{text}': expected one of {known}")
+    return name
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """NAME=VALUE, the value as JSON where it is JSON: numbers, true and false; otherwise the word itself."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"'{text}': expected NAME=VALUE, for example local_weight=0.5")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

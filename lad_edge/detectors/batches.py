@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -15,12 +15,21 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Images:
-    """Images (N, 3, side, side), RGB in [0, 1], float32; batches come in an order that depends on seed and step only."""
+    """Images (N, 3, side, side), RGB in [0, 1], float32; batches come in an order that depends on seed and step only.
 
-    def __init__(self, stack: Tensor, seed: int, device: torch.device) -> None:
+    mean, std: of the normalisation that the detector's frozen network wants.
+    """
+
+    def __init__(
+        self,
+        stack: Tensor,
+        seed: int,
+        device: torch.device,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
         self.stack, self.seed, self.device = stack, seed, device
-        self._mean = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1)
-        self._std = torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)
+        self._mean, self._std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (mean, std))
 
     def __len__(self) -> int:
         return len(self.stack)
@@ -41,8 +50,12 @@ class Images:
         return self.stack[self.indices(step, batch)].to(self.device)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """ImageNet normalisation, channels last in memory: the layout in which convolutions are fast."""
+        """Zero mean and unit variance, channels last in memory: the layout in which convolutions are fast."""
         return ((pixels - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+
+    def batch(self, step: int, batch: int) -> Tensor:
+        """The batch of step `step`, normalised: (batch, 3, side, side)."""
+        return self.normalise(self.pixels(step, batch))
 
     def one(self, index: int) -> Tensor:
         """Image `index`, normalised: (1, 3, side, side)."""
@@ -51,6 +64,33 @@ class Images:
     def each(self) -> Iterator[Tensor]:
         """Every image, normalised, one by one."""
         return (self.one(index) for index in range(len(self)))
+
+
+@torch.no_grad()
+def channel_statistics(describe: Callable[[Tensor], Tensor], images: Images) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (C, 1, 1) of a frozen network over all images and positions, in float64 and two passes."""
+    sums = torch.stack([describe(image).double().mean((0, 2, 3)) for image in images.each()])
+    mean = sums.mean(0).view(-1, 1, 1)
+    squares = torch.stack([(describe(image).double() - mean).square().mean((0, 2, 3)) for image in images.each()])
+    return mean.float(), squares.mean(0).sqrt().clamp_min(1e-6).view(-1, 1, 1).float()
+
+
+class Descriptions:
+    """What a frozen network says of each training image: computed once, kept in half precision."""
+
+    def __init__(self, describe: Callable[[Tensor], Tensor], images: Images) -> None:
+        self.describe, self.images = describe, images
+        self.known: dict[int, Tensor] = {}
+
+    def batch(self, step: int, batch: int) -> Tensor:
+        """The descriptions of the images of `images.batch(step, batch)`, float32."""
+        return torch.cat([self._of(index) for index in self.images.indices(step, batch)])
+
+    def _of(self, index: int) -> Tensor:
+        if index not in self.known:
+            with torch.no_grad():
+                self.known[index] = self.describe(self.images.one(index)).half()
+        return self.known[index].float()
 
 
 def augment_colour(pixels: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lad_edge.detectors.batches import Images, autocast, decay
-from lad_edge.detectors.efficient_ad import HARD_QUANTILE, EfficientAd, hardest, hardest_mean
+from lad_edge.detectors.batches import Descriptions, Images, autocast, decay
+from lad_edge.detectors.efficient_ad import HARD_QUANTILE, EfficientAd, check_student, hardest, hardest_mean
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,10 @@ class DfscConfig:
     sigmoid = True
     penalty = False
 
+    def check(self) -> None:
+        """Raises UsageError for values out of range."""
+        check_student(self)
+
 
 class DfscTask:
     """One training step: teacher, student and autoencoder see the same picture, so the teacher's answers can be kept."""
@@ -59,13 +63,12 @@ class DfscTask:
             self.optimiser, lambda step: _warm_up(step) * decayed(step)
         )
         networks.student.requires_grad_(False)
-        self.descriptions: dict[int, Tensor] = {}
+        self.descriptions = Descriptions(networks.describe, images)
 
     def losses(self, step: int) -> dict[str, Tensor]:
         """Mean squared errors, hard features and the constraint (methods card §3)."""
-        image = self.images.normalise(self.images.pixels(step, self.config.batch))
+        image, described = (of.batch(step, self.config.batch) for of in (self.images, self.descriptions))
         seen = self.config.student_batch or len(image)
-        described = torch.cat([self._described(index) for index in self.images.indices(step, self.config.batch)])
         with autocast(image.device):
             imitates_teacher, imitates_autoencoder = self.online(image[:seen]).float().chunk(2, 1)
             reconstructed = self.networks.autoencoder(image).float()
@@ -75,12 +78,6 @@ class DfscTask:
             "student_autoencoder": functional.mse_loss(imitates_autoencoder, reconstructed[:seen]),
             "separation": self.config.weight * separation(described, reconstructed, self.config.margin),
         }
-
-    def _described(self, index: int) -> Tensor:
-        """The teacher's description of training image `index`, computed once and kept in half precision."""
-        if index not in self.descriptions:
-            self.descriptions[index] = self.networks.describe(self.images.one(index)).half()
-        return self.descriptions[index].float()
 
     @torch.no_grad()
     def after_step(self) -> None:

@@ -9,14 +9,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import Self
 
 from lad_edge.backbones.pdn import PDN_SIZES, Pdn
 from lad_edge.detectors.autoencoder import AUTOENCODER_SIZES, Autoencoder
-from lad_edge.detectors.batches import Images, augment_colour, autocast, decay
+from lad_edge.detectors.batches import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Images,
+    augment_colour,
+    autocast,
+    channel_statistics,
+    decay,
+)
+from lad_edge.errors import UsageError
 
 HARD_QUANTILE = 0.999  # the share of easiest elements that the hard-feature loss leaves out
 
@@ -40,6 +54,42 @@ class EfficientAdConfig:
     sigmoid = False
     penalty = True  # on photographs, where they are given
 
+    def check(self) -> None:
+        """Raises UsageError for values out of range."""
+        check_student(self)
+
+
+class StudentConfig(Protocol):
+    """What EfficientAD and DFSC have in common."""
+
+    @property
+    def size(self) -> str:
+        """Width of the networks."""
+
+    @property
+    def side(self) -> int:
+        """Side of the square input in pixels."""
+
+    @property
+    def batch(self) -> int:
+        """Images of a step."""
+
+    @property
+    def student_batch(self) -> int | None:
+        """How many of them the student sees."""
+
+    @property
+    def instance_norm(self) -> bool:
+        """Whether the autoencoder normalises each instance."""
+
+
+def check_student(config: StudentConfig) -> None:
+    """Raises UsageError for values out of range."""
+    if config.size not in PDN_SIZES:
+        raise UsageError(f"--size {config.size}: expected one of {', '.join(PDN_SIZES)}")
+    if config.student_batch is not None and not 1 <= config.student_batch <= config.batch:
+        raise UsageError(f"--student-batch {config.student_batch}: expected 1 to --batch, which is {config.batch}")
+
 
 class EfficientAd(nn.Module):
     """Teacher, student and autoencoder with the teacher's channel statistics: all that inference needs.
@@ -50,16 +100,22 @@ class EfficientAd(nn.Module):
 
     mean: Tensor
     std: Tensor
+    input_mean, input_std = IMAGENET_MEAN, IMAGENET_STD
 
     def __init__(self, size: str, side: int, *, instance_norm: bool) -> None:
         super().__init__()
-        pdn = PDN_SIZES[size]
+        self.size, pdn = size, PDN_SIZES[size]
         self.channels = pdn.out_channels
         self.teacher = Pdn(pdn).requires_grad_(False).eval()
         self.student = Pdn(pdn, 2 * pdn.out_channels)
         self.autoencoder = Autoencoder(AUTOENCODER_SIZES[size], pdn.out_channels, side, instance_norm=instance_norm)
         self.register_buffer("mean", torch.zeros(pdn.out_channels, 1, 1))
         self.register_buffer("std", torch.ones(pdn.out_channels, 1, 1))
+
+    @classmethod
+    def of(cls, config: StudentConfig) -> Self:
+        """The untrained networks of a configuration."""
+        return cls(config.size, config.side, instance_norm=config.instance_norm)
 
     @torch.no_grad()
     def describe(self, image: Tensor) -> Tensor:
@@ -74,16 +130,26 @@ class EfficientAd(nn.Module):
         logical = (self.autoencoder(image) - imitates_autoencoder).square().mean(1)
         return torch.stack([structural, logical], 1)
 
+    def load_frozen(self, weights: Path | None) -> None:
+        """Put the weights of `train-teacher` into the teacher. Raises UsageError if there are none or they do not fit."""
+        if weights is None or not weights.is_file():
+            raise UsageError(
+                f"{weights}: no teacher of size {self.size} there; "
+                f"make one with 'lad-edge train-teacher --size {self.size}' and pass --teacher"
+            )
+        try:
+            tensors = {key: value.float() for key, value in load_file(weights).items()}
+            self.teacher.load_state_dict(tensors, strict=True)
+        except (RuntimeError, SafetensorError) as exc:
+            reason = str(exc).splitlines()[-1].strip()
+            raise UsageError(f"{weights}: not a PDN teacher of size {self.size}: {reason}") from exc
+
     @torch.no_grad()
-    def measure_teacher(self, images: Images) -> None:
-        """Mean and standard deviation of the teacher over all training images and positions, in float64 and two passes."""
-        sums = torch.stack([self.teacher(image).double().mean((0, 2, 3)) for image in images.each()])
-        mean = sums.mean(0).view(-1, 1, 1)
-        squares = torch.stack(
-            [(self.teacher(image).double() - mean).square().mean((0, 2, 3)) for image in images.each()]
-        )
+    def prepare(self, images: Images) -> None:
+        """Mean and standard deviation of the teacher over all training images and positions."""
+        mean, std = channel_statistics(self.teacher, images)
         self.mean.copy_(mean)
-        self.std.copy_(squares.mean(0).sqrt().clamp_min(1e-6).view(-1, 1, 1))
+        self.std.copy_(std)
 
 
 class EfficientAdTask:

@@ -5,25 +5,26 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lad_edge.backbones.pdn import PDN_SIZES
 from lad_edge.datasets import Dataset, open_dataset
 from lad_edge.detectors.batches import Images
 from lad_edge.detectors.dfsc import DfscConfig, DfscTask
 from lad_edge.detectors.efficient_ad import EfficientAd, EfficientAdConfig, EfficientAdTask
+from lad_edge.detectors.ulsad import Ulsad, UlsadConfig, UlsadTask
 from lad_edge.errors import DataError, UsageError
 from lad_edge.images import read_image
 from lad_edge.kernels import Preprocess
 from lad_edge.training.checkpoint import load_tensors, save_tensors
 from lad_edge.training.photographs import load_photographs
 from lad_edge.training.plots import plot_losses
+from lad_edge.training.presets import SCHEDULES
 from lad_edge.training.run_folder import WEIGHTS, RunDescription, claim_folder, read_description
 from lad_edge.training.trainer import LoopConfig, Task, choose_device, run_training
 
@@ -32,18 +33,35 @@ PHOTOGRAPH_SIDE = (
     512  # photographs of the penalty are brought to 512 and cropped to the network's side (methods card §2.5)
 )
 
-DETECTORS: dict[str, tuple[type[Any], Callable[..., Any]]] = {
-    "efficient_ad": (EfficientAdConfig, EfficientAdTask),
-    "dfsc": (DfscConfig, DfscTask),
-}
 
-# "paper" is every configuration's default. "cpu" is what one core finishes in about ten minutes (DFSC; EfficientAD twice that): the
-# small networks, a high learning rate, and a cosine that brings it down. Single images: the student wants many updates.
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "cpu": {"size": "xs", "steps": 10_000, "learning_rate": 1.5e-3, "schedule": "cosine"},
+
+class Networks(Protocol):
+    """What `fit` needs of a detector's networks, beside being a module: untrained when made from a configuration."""
+
+    input_mean: Sequence[float]  # of RGB in [0, 1], as the frozen network wants it
+    input_std: Sequence[float]
+
+    def load_frozen(self, weights: Path | None) -> None:
+        """Put pretrained weights into the frozen network."""
+
+    def prepare(self, images: Images) -> None:
+        """Measure what training needs of the images."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """The training half of a detector: configuration, networks of a configuration, and the task that trains them."""
+
+    config: type[Any]
+    networks: Callable[[Any], Any]
+    task: Callable[..., Task]
+
+
+METHODS = {
+    "efficient_ad": Method(EfficientAdConfig, EfficientAd.of, EfficientAdTask),
+    "dfsc": Method(DfscConfig, EfficientAd.of, DfscTask),
+    "ulsad": Method(UlsadConfig, Ulsad, UlsadTask),
 }
-SCHEDULES = ("step", "cosine")
 
 
 @dataclass(frozen=True)
@@ -51,7 +69,8 @@ class FitOptions:
     """What is not part of the detector's recipe."""
 
     layout: str = "auto"
-    teacher: Path | None = None
+    teacher: Path | None = None  # of efficient_ad and dfsc; None = the one that ships
+    weights: Path | None = None  # of the frozen backbone of ulsad, where it does not come by pip
     photographs: Path | None = None  # for EfficientAD's penalty
     roi: tuple[int, int, int, int] | None = None
     device: str | None = None
@@ -60,27 +79,24 @@ class FitOptions:
 
 def make_config(detector: str, settings: Mapping[str, Any]) -> Any:
     """The detector's configuration with `settings` over the paper's values. Raises UsageError for what is unknown or out of range."""
-    if detector not in DETECTORS:
-        raise UsageError(f"detector '{detector}': expected one of {', '.join(sorted(DETECTORS))}")
-    kind = DETECTORS[detector][0]
+    if detector not in METHODS:
+        raise UsageError(f"detector '{detector}': expected one of {', '.join(sorted(METHODS))}")
+    kind = METHODS[detector].config
     unknown = set(settings) - set(kind.__dataclass_fields__)
     if unknown:
         raise UsageError(
             f"{detector} has no setting {', '.join(sorted(unknown))}; it has {', '.join(kind.__dataclass_fields__)}"
         )
     config = kind(**settings)
-    if config.size not in PDN_SIZES:
-        raise UsageError(f"--size {config.size}: expected one of {', '.join(PDN_SIZES)}")
     if config.side % 64 or not 256 <= config.side <= 512:
         raise UsageError(
             f"--side {config.side}: expected a multiple of 64 from 256 to 512 (the autoencoder needs 8 cells after five halvings)"
         )
     if config.schedule not in SCHEDULES:
         raise UsageError(f"--schedule {config.schedule}: expected one of {', '.join(SCHEDULES)}")
-    if config.steps < 1 or config.batch < 1:
+    if config.batch < 1 or (config.steps < 1 and not hasattr(config, "epochs")):
         raise UsageError(f"--steps {config.steps} --batch {config.batch}: both must be at least 1")
-    if config.student_batch is not None and not 1 <= config.student_batch <= config.batch:
-        raise UsageError(f"--student-batch {config.student_batch}: expected 1 to --batch, which is {config.batch}")
+    config.check()
     return config
 
 
@@ -94,13 +110,19 @@ def fit(detector: str, data: Path, out: Path, settings: Mapping[str, Any], optio
     dataset = open_dataset(data, layout=options.layout).with_validation(seed=config.seed)
     train = [record.path for record in dataset.select(split="train")]
     pictures, frame = _read_frames(train)
-    teacher = options.teacher or SHIPPED_TEACHERS / f"teacher_{config.size}.safetensors"
-    description = _describe(detector, config, dataset, frame, teacher, options)
+    if not config.steps:
+        config = replace(config, steps=config.epochs * max(1, len(train) // config.batch))
+    method, frozen = METHODS[detector], _frozen_weights(config, options)
+    description = _describe(detector, config, dataset, frame, frozen, options)
     claim_folder(out, description)
-    networks = _build(config, teacher, device)
-    images = Images(_tensor(pictures, frame[2], config.side, options.roi), config.seed, device)
-    networks.measure_teacher(images)
-    task = _task(detector, networks, images, config, options.photographs)
+    torch.manual_seed(config.seed)
+    networks = method.networks(config)
+    networks.load_frozen(frozen)
+    networks.to(device, memory_format=torch.channels_last)
+    pixels = _tensor(pictures, frame[2], config.side, options.roi)
+    images = Images(pixels, config.seed, device, networks.input_mean, networks.input_std)
+    networks.prepare(images)
+    task = method.task(networks, images, config, **_photographs(detector, config, options, device))
     seconds = run_training(
         task, LoopConfig(config.steps, config.seed, quiet=options.quiet), out, {"detector": detector}
     )
@@ -113,7 +135,7 @@ def fit(detector: str, data: Path, out: Path, settings: Mapping[str, Any], optio
     return done
 
 
-def load_networks(folder: Path) -> tuple[RunDescription, Any, EfficientAd]:
+def load_networks(folder: Path) -> tuple[RunDescription, Any, Any]:
     """The description, the configuration and the trained networks of a finished run, on the CPU. Raises DataError if it is unfinished."""
     description = read_description(folder)
     if not (folder / WEIGHTS).is_file():
@@ -121,37 +143,21 @@ def load_networks(folder: Path) -> tuple[RunDescription, Any, EfficientAd]:
             f"{folder}: the training has not finished (no {WEIGHTS}); run the same 'lad-edge train' command to resume it"
         )
     config = make_config(description.detector, description.config)
-    networks = EfficientAd(config.size, config.side, instance_norm=config.instance_norm)
+    networks = METHODS[description.detector].networks(config)
     tensors, _ = load_tensors(folder / WEIGHTS)
     networks.load_state_dict(tensors, strict=True)
     return description, config, networks.eval().requires_grad_(False)
 
 
-def _task(detector: str, networks: EfficientAd, images: Images, config: Any, photographs: Path | None) -> Task:
-    kind: Callable[..., Task] = DETECTORS[detector][1]
-    if config.penalty:
-        return kind(networks, images, config, _photographs(photographs, config, images.device))
-    if photographs is not None:
-        raise UsageError(f"--photographs: {detector} has no penalty on photographs; leave it out")
-    return kind(networks, images, config)
-
-
-def _build(config: Any, teacher: Path, device: torch.device) -> EfficientAd:
-    torch.manual_seed(config.seed)
-    networks = EfficientAd(config.size, config.side, instance_norm=config.instance_norm)
-    if not teacher.is_file():
-        raise UsageError(
-            f"{teacher}: no teacher of size {config.size} there; "
-            f"make one with 'lad-edge train-teacher --size {config.size}' and pass --teacher"
-        )
-    tensors, _ = load_tensors(teacher)
-    try:
-        networks.teacher.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=True)
-    except RuntimeError as exc:
-        raise UsageError(
-            f"{teacher}: not a PDN teacher of size {config.size}: {str(exc).splitlines()[-1].strip()}"
-        ) from exc
-    return networks.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+def _frozen_weights(config: Any, options: FitOptions) -> Path | None:
+    """The file that the frozen network is loaded from; None where it comes by pip."""
+    if hasattr(config, "backbone"):
+        if options.teacher is not None:
+            raise UsageError("--teacher: this detector has a backbone, not a teacher; give --weights, or leave it out")
+        return options.weights
+    if options.weights is not None:
+        raise UsageError("--weights: this detector has a teacher, not a backbone; give --teacher, or leave it out")
+    return options.teacher or SHIPPED_TEACHERS / f"teacher_{config.size}.safetensors"
 
 
 def _read_frames(paths: Sequence[Path]) -> tuple[list[NDArray[np.uint8]], tuple[int | None, int | None, str]]:
@@ -199,18 +205,19 @@ def _tensor(
     return torch.stack(tensors)
 
 
-def _photographs(folder: Path | None, config: Any, device: torch.device) -> Images | None:
+def _photographs(detector: str, config: Any, options: FitOptions, device: torch.device) -> dict[str, Images]:
     """Photographs for the penalty: 512, greyscale with probability 0.3, centre crop (methods card §2.5)."""
-    if folder is None:
-        return None
-    scaled = _tensor(load_photographs(folder), "rgb8", PHOTOGRAPH_SIDE, None)
+    if options.photographs is None:
+        return {}
+    if not getattr(config, "penalty", False):
+        raise UsageError(f"--photographs: {detector} has no penalty on photographs; leave it out")
+    scaled = _tensor(load_photographs(options.photographs), "rgb8", PHOTOGRAPH_SIDE, None)
     generator = torch.Generator().manual_seed(config.seed)
     grey = torch.rand(len(scaled), generator=generator) < 0.3
     scaled[grey] = (scaled[grey] * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
     start = (PHOTOGRAPH_SIDE - config.side) // 2
-    return Images(
-        scaled[:, :, start : start + config.side, start : start + config.side].contiguous(), config.seed + 1, device
-    )
+    cropped = scaled[:, :, start : start + config.side, start : start + config.side].contiguous()
+    return {"photographs": Images(cropped, config.seed + 1, device)}
 
 
 def _describe(
@@ -218,7 +225,7 @@ def _describe(
     config: Any,
     dataset: Dataset,
     frame: tuple[int | None, int | None, str],
-    teacher: Path,
+    frozen: Path | None,
     options: FitOptions,
 ) -> RunDescription:
     names = {
@@ -238,7 +245,7 @@ def _describe(
         roi=options.roi,
         provenance={
             "data_sha256": _hash_files([dataset.root / name for name in (*names["train"], *names["validation"])]),
-            "teacher_sha256": _hash_files([teacher]) if teacher.is_file() else "",
+            "teacher_sha256": _hash_files([frozen]) if frozen and frozen.is_file() else "",
             "photographs": str(options.photographs.name) if options.photographs else "",
             "torch": torch.__version__,
             "python": platform.python_version(),

