@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lad_edge.errors import DataError
+from lad_edge.metrics.maps import ordered_bits
 
 _BINS = 1 << 16  # of the upper half of the float32 bits: 7 mantissa bits, under 1 % of a score per bin
 
@@ -62,12 +63,9 @@ class PixelAuroc:
         return float((positives.astype(np.float64) * (below + negatives / 2)).sum() / pairs)
 
 
-def _bins(values: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The upper half of the bits, made monotone: negative floats count backwards."""
-    bits = np.ascontiguousarray(values, np.float32).ravel().view(np.uint32)
-    flipped = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
-    bins: NDArray[np.int64] = (flipped >> np.uint32(16)).astype(np.int64)
-    return bins
+def _bins(values: NDArray[np.float32]) -> NDArray[np.intp]:
+    """The upper half of the bits."""
+    return (ordered_bits(values) >> np.uint32(16)).astype(np.intp)
 
 
 def _checked(scores: ArrayLike, name: str) -> NDArray[np.float64]:
