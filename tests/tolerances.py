@@ -16,6 +16,15 @@ class Tolerance(NamedTuple):
 PREPROCESS = Tolerance(0, 5e-6, "float32 weights and sums of up to ~40 x 40 taps on a 0..1 scale over std >= 0.2")
 PREPROCESS_PILLOW_GREY = Tolerance(0, 1.0, "grey levels: Pillow rounds to bytes after each axis, ours never does")
 DISTANCE_MAP = Tolerance(3e-6, 0, "float32 sums of up to 400 squares in channel order: about sqrt(400) half ulps")
+DISTANCE_MAP_COSINE = Tolerance(
+    5e-6, 1e-6, "the same, and four such sums in the cosine, of which 1 - cos cancels to ulps of 1"
+)
+CODES = Tolerance(
+    1e-6, 1e-3, "atol: share of tokens whose two best scores lie closer than float32 sums can tell, rtol apart"
+)
+MASKED_HISTOGRAM_SCORE = Tolerance(
+    0, 2e-6, "per level 2 - 2 sum min(P, Q): ulps of 1 from exp, its sum and the quotient"
+)
 FUSE = Tolerance(0, 5e-7, "float32 normalise, fuse and two interpolations of values below about 1")
 FUSE_LARGE = Tolerance(1e-6, 1e-6, "the same for values of any size, relative to the largest one")
 SIGMOID = Tolerance(0, 1.2e-7, "own exp of ~1 ulp, then one addition and one division in float32")

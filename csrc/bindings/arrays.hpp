@@ -35,21 +35,34 @@ inline py::array as_array(const py::handle& object, const char* name) {
     return py::reinterpret_borrow<py::array>(object);
 }
 
-// A packed, aligned float32 array, taken as it is: never copied, never converted.
-inline py::array float_array(const py::handle& object, const char* name) {
+// A packed, aligned array of T, taken as it is: never copied, never converted.
+template <typename T>
+py::array packed_array(const py::handle& object, const char* name) {
     const py::array a = as_array(object, name);
-    const bool usable = py::isinstance<py::array_t<float>>(a) && (a.flags() & py::array::c_style) &&
+    const bool usable = py::isinstance<py::array_t<T>>(a) && (a.flags() & py::array::c_style) &&
                         (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_);
-    if (!usable)
-        throw py::type_error(std::string(name) + ": expected a C-contiguous float32 array, got " + describe(a) +
-                             "; use numpy.ascontiguousarray(x, numpy.float32)");
+    if (usable) return a;
+    const std::string type = text_of(py::dtype::of<T>());
+    throw py::type_error(std::string(name) + ": expected a C-contiguous " + type + " array, got " + describe(a) +
+                         "; use numpy.ascontiguousarray(x, numpy." + type + ")");
+}
+
+template <typename T>
+py::array writable_array(const py::handle& object, const char* name) {
+    const py::array a = packed_array<T>(object, name);
+    if (!a.writeable()) throw py::type_error(std::string(name) + ": expected a writable array, got a read-only one");
     return a;
 }
 
+inline py::array float_array(const py::handle& object, const char* name) { return packed_array<float>(object, name); }
+
 inline py::array writable_float_array(const py::handle& object, const char* name) {
-    const py::array a = float_array(object, name);
-    if (!a.writeable()) throw py::type_error(std::string(name) + ": expected a writable array, got a read-only one");
-    return a;
+    return writable_array<float>(object, name);
+}
+
+template <typename T>
+const T* data_of(const py::array& a) {
+    return static_cast<const T*>(a.data());
 }
 
 // The shape without a leading 1 where the array has one dimension more than `ndim`.

@@ -8,5 +8,7 @@ namespace lad::bindings {
 void bind_preprocess(py::module_& m);
 void bind_maps(py::module_& m);
 void bind_quantiles(py::module_& m);
+void bind_histogram(py::module_& m);
+void bind_quantizer(py::module_& m);
 
 }  // namespace lad::bindings

@@ -35,4 +35,6 @@ PYBIND11_MODULE(_cpu, m) {
     bind_preprocess(m);
     bind_maps(m);
     bind_quantiles(m);
+    bind_histogram(m);
+    bind_quantizer(m);
 }

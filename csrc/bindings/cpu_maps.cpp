@@ -10,7 +10,7 @@
 namespace lad::bindings {
 namespace {
 
-std::int64_t checked_distance_map(const py::object& a_object, const py::object& b_object,
+std::int64_t checked_distance_map(const py::object& a_object, const py::object& b_object, float cosine,
                                   const py::object& out_object) {
     const py::array a = float_array(a_object, "a"), b = float_array(b_object, "b");
     py::array out = writable_float_array(out_object, "out");
@@ -19,11 +19,13 @@ std::int64_t checked_distance_map(const py::object& a_object, const py::object& 
             "a: expected shape (C, H, W) or (1, C, H, W), none of them 0, got " + text_of(a.attr("shape")));
     expect_shape(b, shape, "b");
     expect_shape(out, {shape[1], shape[2]}, "out");
+    require(std::isfinite(cosine) && cosine >= 0,
+            "cosine: expected a finite weight of 0 or more, got " + std::to_string(cosine));
     const auto *from_a = static_cast<const float*>(a.data()), *from_b = static_cast<const float*>(b.data());
     auto* to = static_cast<float*>(out.mutable_data());
     const py::gil_scoped_release unlocked;
     return distance_map(from_a, from_b, static_cast<std::size_t>(shape[0]),
-                        static_cast<std::size_t>(shape[1] * shape[2]), to);
+                        static_cast<std::size_t>(shape[1] * shape[2]), cosine, to);
 }
 
 FuseResult run_fuse(const FuseSpec& spec, const float* structural, const float* logical, float* out) {
@@ -55,11 +57,12 @@ py::tuple checked_fuse(const py::object& structural_object, const py::object& lo
 
 void bind_maps(py::module_& m) {
     using namespace py::literals;
-    m.def("distance_map", &checked_distance_map, "a"_a, "b"_a, py::kw_only(), "out"_a,
-          "out[y, x] = mean over c of (a[c, y, x] - b[c, y, x])^2; returns how many values of out are not finite.\n\n"
-          "a, b: float32 (C, H, W) or (1, C, H, W); out: float32 (H, W); all C-contiguous. A NaN or Inf anywhere in a\n"
-          "column of channels makes that position non-finite. Raises TypeError for dtype or layout, ValueError for\n"
-          "sizes. (EfficientAD, methods.md 2.6 and 7.2.)");
+    m.def("distance_map", &checked_distance_map, "a"_a, "b"_a, py::kw_only(), "cosine"_a = 0.0f, "out"_a,
+          "out[y, x] = mean over c of (a[c, y, x] - b[c, y, x])^2 + cosine * (1 - cos(a[:, y, x], b[:, y, x])).\n\n"
+          "Returns how many values of out are not finite. a, b: float32 (C, H, W) or (1, C, H, W); out: float32\n"
+          "(H, W); all C-contiguous. cosine: weight of the second term, 0 leaves it out; each norm counts as 1e-8 at\n"
+          "least. A NaN or Inf anywhere in a column of channels makes that position non-finite. Raises TypeError for\n"
+          "dtype or layout, ValueError for sizes. (EfficientAD, ULSAD, FOD; methods.md 2.6 and 7.2.)");
     m.def("fuse", &checked_fuse, "structural"_a, "logical"_a, py::kw_only(), "scale"_a, "offset"_a, "sigmoid"_a,
           "border"_a, "border_mode"_a, "size"_a, "out"_a = py::none(), "See lad_edge.kernels.fuse.");
 }

@@ -1,8 +1,10 @@
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
+#include "lad/elementary.hpp"
 #include "lad/isa.hpp"
 #include "lad/maps.hpp"
-#include "lad/resample.hpp"
 
 namespace lad {
 namespace {
@@ -35,9 +37,95 @@ LAD_INLINE std::int64_t divide_and_count(float* out, std::size_t n, float channe
     return nonfinite;
 }
 
+// ---- with the cosine
+
+constexpr std::size_t cosine_positions = 1024;
+
+// Sums over the channels of a block of positions. The direct sum of squared differences is kept beside the others:
+// |a|^2 + |b|^2 - 2ab would cancel where a and b are close, which is the normal case.
+struct Sums {
+    float difference[cosine_positions], product[cosine_positions], a[cosine_positions], b[cosine_positions];
+};
+
+LAD_INLINE void add_products(const float* a, const float* b, std::size_t stride, std::size_t channels, std::size_t n,
+                             Sums& sums) {
+    float* __restrict difference = sums.difference, * __restrict product = sums.product;
+    float* __restrict square_a = sums.a, * __restrict square_b = sums.b;
+    std::size_t c = 0;
+    for (; c + 2 <= channels; c += 2, a += 2 * stride, b += 2 * stride)
+        for (std::size_t i = 0; i < n; ++i) {
+            const float a0 = a[i], b0 = b[i], a1 = a[stride + i], b1 = b[stride + i];
+            difference[i] = (difference[i] + square(a0 - b0)) + square(a1 - b1);
+            product[i] = (product[i] + a0 * b0) + a1 * b1;
+            square_a[i] = (square_a[i] + square(a0)) + square(a1);
+            square_b[i] = (square_b[i] + square(b0)) + square(b1);
+        }
+    if (c < channels)
+        for (std::size_t i = 0; i < n; ++i) {
+            difference[i] += square(a[i] - b[i]);
+            product[i] += a[i] * b[i];
+            square_a[i] += square(a[i]);
+            square_b[i] += square(b[i]);
+        }
+}
+
+LAD_INLINE float at_least_tiny(float norm) { return norm < 1e-8f ? 1e-8f : norm; }  // as torch; NaN stays NaN
+
+LAD_INLINE std::int64_t finish_cosine(const Sums& sums, std::size_t n, float channels, float weight, float* out) {
+    std::int32_t nonfinite = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+        const float norms = at_least_tiny(std::sqrt(sums.a[i])) * at_least_tiny(std::sqrt(sums.b[i]));
+        const float value = sums.difference[i] / channels + weight * (1.0f - sums.product[i] / norms);
+        // An infinite norm would make the cosine a plausible 0.
+        out[i] = is_finite(norms) ? value : std::numeric_limits<float>::quiet_NaN();
+        nonfinite += !is_finite(out[i]);
+    }
+    return nonfinite;
+}
+
+LAD_INLINE std::int64_t cosine_body(const float* a, const float* b, std::size_t channels, std::size_t positions,
+                                    float weight, float* out) {
+    std::int64_t nonfinite = 0;
+    for (std::size_t begin = 0; begin < positions; begin += cosine_positions) {
+        const std::size_t n = std::min(cosine_positions, positions - begin);
+        Sums sums;
+        for (float* sum : {sums.difference, sums.product, sums.a, sums.b}) std::fill_n(sum, n, 0.0f);
+        add_products(a + begin, b + begin, positions, channels, n, sums);
+        nonfinite += finish_cosine(sums, n, static_cast<float>(channels), weight, out + begin);
+    }
+    return nonfinite;
+}
+
+// ---- one version per instruction set
+
+using Cosine = std::int64_t (*)(const float*, const float*, std::size_t, std::size_t, float, float*);
+
+std::int64_t cosine_portable(const float* a, const float* b, std::size_t channels, std::size_t positions, float weight,
+                             float* out) {
+    return cosine_body(a, b, channels, positions, weight, out);
+}
+
+#if LAD_HAS_X86
+LAD_TARGET_AVX2 std::int64_t cosine_avx2(const float* a, const float* b, std::size_t channels, std::size_t positions,
+                                         float weight, float* out) {
+    return cosine_body(a, b, channels, positions, weight, out);
+}
+
+LAD_TARGET_AVX512 std::int64_t cosine_avx512(const float* a, const float* b, std::size_t channels,
+                                             std::size_t positions, float weight, float* out) {
+    return cosine_body(a, b, channels, positions, weight, out);
+}
+
+constexpr Cosine versions[isa_count] = {cosine_portable, cosine_avx2, cosine_avx512};
+#else
+constexpr Cosine versions[isa_count] = {cosine_portable, cosine_portable, cosine_portable};
+#endif
+
 }  // namespace
 
-std::int64_t distance_map(const float* a, const float* b, std::size_t channels, std::size_t positions, float* out) {
+std::int64_t distance_map(const float* a, const float* b, std::size_t channels, std::size_t positions, float cosine,
+                          float* out) {
+    if (cosine != 0) return versions[static_cast<int>(active_isa())](a, b, channels, positions, cosine, out);
     std::int64_t nonfinite = 0;
     for (std::size_t begin = 0; begin < positions; begin += block_positions) {
         const std::size_t n = std::min(block_positions, positions - begin);

@@ -4,13 +4,14 @@
 #include <vector>
 
 #include "lad/isa.hpp"
+#include "lad/lanes.hpp"
 #include "lad/maps.hpp"
 #include "lad/resample.hpp"
 
 namespace lad {
 namespace {
 
-constexpr int lanes = 16;  // rows are computed in steps of this many values; buffers have room for one step more
+// Rows are computed in steps of 16 lanes; buffers have room for one step more.
 
 // Taps of one axis, grouped by the cell that they start from.
 struct Axis {
@@ -115,26 +116,6 @@ LAD_INLINE void widen(const float* cells, const Axis& columns, float* pixels) {
 
 LAD_INLINE void blend(const float* upper, const float* slope, float weight, int n, float* __restrict out) {
     for (int x = 0; x < n; ++x) out[x] = lerp(upper[x], slope[x], weight);
-}
-
-// In vectors of type V: the compiler does not vectorise a maximum that must not lose a NaN. `values` is finite here.
-template <typename V>
-LAD_INLINE float row_max(const float* values, int n) {
-    constexpr int width = sizeof(V) / sizeof(float), parts = lanes / width;
-    float best[lanes];
-    std::fill_n(best, lanes, values[0]);
-    V top[parts];
-    std::memcpy(top, best, sizeof(top));
-    int x = 0;
-    for (; x + lanes <= n; x += lanes)
-        for (int p = 0; p < parts; ++p) {
-            V value;
-            std::memcpy(&value, values + x + p * width, sizeof(V));
-            top[p] = value > top[p] ? value : top[p];
-        }
-    std::memcpy(best, top, sizeof(top));
-    for (; x < n; ++x) best[0] = std::max(best[0], values[x]);
-    return *std::max_element(best, best + lanes);
 }
 
 // The pixel rows between two rows of cells.

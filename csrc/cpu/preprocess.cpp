@@ -5,12 +5,13 @@
 #include <cstring>
 
 #include "lad/isa.hpp"
+#include "lad/lanes.hpp"
 
 namespace lad {
 namespace {
 
 using Tables = Preprocess::Tables;
-constexpr int lanes = Preprocess::lanes;
+static_assert(Preprocess::lanes == lanes);
 
 // ---- tables, once per plan
 
@@ -113,12 +114,6 @@ LAD_INLINE void resize_colour_row(const PreprocessSpec& spec, const Tables& t, f
         out1[x] = ((s[1] + s[4]) + (s[7] + s[10]) + s[13]) * gain1 + bias1;
         out2[x] = ((s[2] + s[5]) + (s[8] + s[11]) + s[14]) * gain2 + bias2;
     }
-}
-
-LAD_INLINE float sum_of_lanes(float* s) {
-    for (int half = lanes / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; ++i) s[i] += s[i + half];
-    return s[0];
 }
 
 template <typename V>

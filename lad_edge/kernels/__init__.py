@@ -10,14 +10,52 @@ from numpy.typing import ArrayLike, NDArray
 
 try:
     from lad_edge.kernels import _cpu, _regions
-    from lad_edge.kernels._cpu import Preprocess, distance_map
+    from lad_edge.kernels._cpu import (
+        Preprocess,
+        Quantizer,
+        distance_map,
+        masked_histogram_score,
+        masked_histograms,
+    )
 except ImportError as exc:
     raise ImportError(
         "lad-edge: the native kernels are not built for this Python; in the source folder run "
         "`pip install -e .` (needs a C++17 compiler), or install a wheel: `pip install lad-edge`"
     ) from exc
 
-__all__ = ["Fused", "LabelledRegion", "Preprocess", "distance_map", "fuse", "label_regions", "quantiles"]
+__all__ = [
+    "Codebook",
+    "Fused",
+    "LabelledRegion",
+    "Preprocess",
+    "Quantizer",
+    "distance_map",
+    "fuse",
+    "label_regions",
+    "masked_histogram_score",
+    "masked_histograms",
+    "pack_masks",
+    "quantiles",
+]
+
+
+class Codebook(NamedTuple):
+    """The tables of one codebook of a `Quantizer`, all float32 and C-contiguous; D values a token, K entries of dq.
+
+    Under the top code i, entry j scores (projection e + shift[i]) . entries[j] + bias[i, j] for token e. A shift or bias
+    of one row holds for every top code. The nearest entry (methods.md 6.7) is the best one of either form:
+    T table: shift = W_z z_i + b, bias = -|b_j|^2 / 2 in one row; G table, where nothing is projected: shift of one zero
+    row, bias = z_i . b^z_j - |b_j|^2 / 2.
+
+    projection: (dq, D), or None for the identity, with dq = D. shift: (K_top, dq) or (1, dq). entries: (K, dq).
+    bias: (K_top, K) or (1, K). memory: (K, width), the rows that the decoder is given for the codes, or None.
+    """
+
+    projection: NDArray[np.float32] | None
+    shift: NDArray[np.float32]
+    entries: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    memory: NDArray[np.float32] | None = None
 
 
 class Fused(NamedTuple):
@@ -85,6 +123,20 @@ def fuse(
             out=out,
         )
     )
+
+
+def pack_masks(masks: NDArray[np.bool_]) -> NDArray[np.uint32]:
+    """Bit sets for `masked_histograms`: (M, N) bool, True where a token is masked, to (M, ceil(N / 32)) uint32.
+
+    Bit n % 32 of word n // 32 is token n. Raises TypeError for dtype, ValueError for shape.
+    """
+    if masks.dtype != np.bool_:
+        raise TypeError(f"masks: expected bool, got {masks.dtype}")
+    if masks.ndim != 2 or 0 in masks.shape:
+        raise ValueError(f"masks: expected shape (masks, tokens), none of them 0, got {masks.shape}")
+    padded = np.zeros((len(masks), -(-masks.shape[1] // 32), 32), np.bool_)
+    padded.reshape(len(masks), -1)[:, : masks.shape[1]] = masks
+    return np.packbits(padded, axis=-1, bitorder="little").view("<u4")[..., 0].astype(np.uint32)
 
 
 def quantiles(values: NDArray[np.float32] | Sequence[NDArray[np.float32]], q: ArrayLike) -> NDArray[np.float64]:

@@ -3,6 +3,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lad_edge.kernels import Codebook
+
 class Preprocess:
     def __init__(
         self,
@@ -20,7 +22,18 @@ class Preprocess:
     @property
     def size(self) -> list[int]: ...
 
-def distance_map(a: NDArray[np.float32], b: NDArray[np.float32], *, out: NDArray[np.float32]) -> int: ...
+class Quantizer:
+    def __init__(self, top: Codebook, levels: Sequence[Codebook]) -> None: ...
+    def __call__(
+        self,
+        tokens: NDArray[np.float32],
+        codes_out: NDArray[np.uint16],
+        memory_out: NDArray[np.float32] | None = None,
+    ) -> int: ...
+
+def distance_map(
+    a: NDArray[np.float32], b: NDArray[np.float32], *, cosine: float = 0.0, out: NDArray[np.float32]
+) -> int: ...
 def fuse(
     structural: NDArray[np.float32],
     logical: NDArray[np.float32],
@@ -33,6 +46,12 @@ def fuse(
     size: Sequence[int],
     out: NDArray[np.float32] | None = None,
 ) -> tuple[float, int, int, float, float, int]: ...
+def masked_histograms(
+    codes: NDArray[np.uint16], masks: NDArray[np.uint32], entries: int, out: NDArray[np.uint16]
+) -> None: ...
+def masked_histogram_score(
+    codes: NDArray[np.uint16], masks: NDArray[np.uint32], logits: NDArray[np.float32], out: NDArray[np.float32]
+) -> int: ...
 def quantiles(arrays: Sequence[NDArray[np.float32]], q: Sequence[float]) -> NDArray[np.float64]: ...
 def isas() -> list[str]: ...
 def isa() -> str: ...

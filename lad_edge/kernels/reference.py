@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lad_edge.kernels import Fused, LabelledRegion
+from lad_edge.kernels import Codebook, Fused, LabelledRegion
 
 # Beyond this a float32 difference of two values can overflow; the kernels count such cells as non-finite.
 INTERPOLATION_LIMIT = float(np.float32(2.0**126))
@@ -44,10 +44,11 @@ def preprocess(
     return np.asarray((colour / 255.0 - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1)))
 
 
-def distance_map(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(H, W): mean over channels of the squared difference of two (C, H, W) arrays."""
-    difference = a.astype(np.float64) - b.astype(np.float64)
-    return np.asarray((difference**2).mean(axis=-3))
+def distance_map(a: NDArray[np.float32], b: NDArray[np.float32], *, cosine: float = 0.0) -> NDArray[np.float64]:
+    """(H, W): mean over channels of the squared difference of two (C, H, W) arrays, + cosine * (1 - cos(a, b))."""
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    norms = [np.maximum(np.sqrt((v**2).sum(axis=-3)), 1e-8) for v in (x, y)]
+    return np.asarray(((x - y) ** 2).mean(axis=-3) + cosine * (1 - (x * y).sum(axis=-3) / (norms[0] * norms[1])))
 
 
 def linear_weights(source_size: int, size: int) -> NDArray[np.float64]:
@@ -99,6 +100,43 @@ def quantiles(values: NDArray[np.float32] | Sequence[NDArray[np.float32]], q: Ar
     arrays = [values] if isinstance(values, np.ndarray) else values
     together = np.concatenate([a.ravel() for a in arrays]).astype(np.float64)
     return np.asarray(np.quantile(together, np.asarray(q, np.float64)))
+
+
+def quantize(top: Codebook, levels: Sequence[Codebook], tokens: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """(1 + levels, N) codes of finite (1 + levels, N, D) tokens; see `kernels.Quantizer`."""
+    first = book_scores(top, tokens[0], np.zeros(tokens.shape[1], np.int64)).argmax(1)
+    others = [book_scores(book, e, first).argmax(1) for book, e in zip(levels, tokens[1:], strict=True)]
+    return np.stack([first, *others]).astype(np.uint16)
+
+
+def book_scores(book: Codebook, tokens: NDArray[np.float32], top_codes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(N, K) score of every entry for every token (N, D), in float64."""
+    e = tokens.astype(np.float64)
+    shift, bias = (table[top_codes if len(table) > 1 else 0].astype(np.float64) for table in (book.shift, book.bias))
+    x = (e if book.projection is None else e @ book.projection.T.astype(np.float64)) + shift
+    return np.asarray(x @ book.entries.T.astype(np.float64) + bias)
+
+
+def unpack_masks(masks: NDArray[np.uint32], tokens: int) -> NDArray[np.bool_]:
+    """(M, tokens) bool from bit sets; undoes `kernels.pack_masks`."""
+    bits = masks[:, :, None] >> np.arange(32, dtype=np.uint32) & np.uint32(1)
+    return np.asarray(bits.reshape(len(masks), -1)[:, :tokens] == 1)
+
+
+def masked_histograms(codes: NDArray[np.uint16], masks: NDArray[np.uint32], entries: int) -> NDArray[np.int64]:
+    """(M, L, K) counts; see `kernels.masked_histograms`."""
+    covered = unpack_masks(masks, codes.shape[1])
+    return np.array([[np.bincount(level[mask], minlength=entries) for level in codes] for mask in covered])
+
+
+def masked_histogram_score(
+    codes: NDArray[np.uint16], masks: NDArray[np.uint32], logits: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """(M,) sums of absolute differences, for finite logits; see `kernels.masked_histogram_score`."""
+    counts = masked_histograms(codes, masks, logits.shape[2])
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=2, keepdims=True))
+    predicted, counted = (values / values.sum(axis=2, keepdims=True) for values in (powers, counts))
+    return np.asarray(np.abs(predicted - counted).sum(axis=(1, 2)))
 
 
 def label_regions(anomaly_map: NDArray[np.float32], threshold: float, *, min_area_px: int = 1) -> list[LabelledRegion]:

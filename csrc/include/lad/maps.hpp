@@ -8,9 +8,11 @@
 
 namespace lad {
 
-// out[p] = mean over c of (a[c, p] - b[c, p])^2; a, b: (channels, positions), out: (positions).
-// Sums run over the channels in order, in float32. Returns how many values of out are not finite.
-std::int64_t distance_map(const float* a, const float* b, std::size_t channels, std::size_t positions, float* out);
+// out[p] = mean over c of (a[c, p] - b[c, p])^2 + cosine * (1 - cos(a[:, p], b[:, p])), each norm at least 1e-8;
+// a, b: (channels, positions), out: (positions). Sums run over the channels in order, in float32.
+// Returns how many values of out are not finite.
+std::int64_t distance_map(const float* a, const float* b, std::size_t channels, std::size_t positions, float cosine,
+                          float* out);
 
 enum class BorderMode : int { zero = 0, replicate = 1 };
 

@@ -1,0 +1,69 @@
+// Bits, exp and log of a float, the same on every processor: the C library's differ between systems and do not
+// vectorise. Scalar and free of branches, so that the compiler vectorises a loop over them.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#ifdef __CUDACC__
+#define LAD_SHARED __host__ __device__ __forceinline__
+#else
+#define LAD_SHARED inline __attribute__((always_inline))
+#endif
+
+namespace lad {
+
+LAD_SHARED std::uint32_t bits_of(float value) {
+    std::uint32_t bits;
+    memcpy(&bits, &value, sizeof(bits));
+    return bits;
+}
+
+LAD_SHARED float float_of(std::uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof(value));
+    return value;
+}
+
+LAD_SHARED bool is_finite(float value) { return (bits_of(value) & 0x7fffffffu) < 0x7f800000u; }
+
+// ln 2 in two parts, the first one with so few bits that its product with an exponent is exact.
+constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+
+// e^x within 1.2e-7 of its value, for x clamped to [-87, 88]: the result stays a normal number. NaN stays NaN.
+LAD_SHARED float exponential(float x) {
+    x = x < -87.0f ? -87.0f : x;  // NaN fails both comparisons
+    x = x > 88.0f ? 88.0f : x;
+    const float shifter = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
+    const float shifted = x * 1.44269504f + shifter;
+    const float n = shifted - shifter;
+    const float r = (x - n * ln2_high) - n * ln2_low;
+    float p = 1.0f / 5040;
+    p = p * r + 1.0f / 720;
+    p = p * r + 1.0f / 120;
+    p = p * r + 1.0f / 24;
+    p = p * r + 1.0f / 6;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    return p * float_of((bits_of(shifted) - bits_of(shifter) + 127u) << 23);
+}
+
+// ln x with a relative error below 1.2e-7, for normal positive x; of anything else it makes a finite number.
+// x = 2^n * (1 + r) with 1 + r in [sqrt(1/2), sqrt(2)): ln x = n ln 2 + r - r^2 / 2 + r^3 p(r), p fitted to 3e-8.
+LAD_SHARED float logarithm(float x) {
+    const std::uint32_t bits = bits_of(x), root_half = 0x3f3504f3u;
+    const std::int32_t n = static_cast<std::int32_t>(bits - root_half) >> 23;
+    const float r = float_of(bits - (static_cast<std::uint32_t>(n) << 23)) - 1.0f;
+    float p = 0.0870043453f;
+    p = p * r - 0.142674868f;
+    p = p * r + 0.149147682f;
+    p = p * r - 0.165775847f;
+    p = p * r + 0.199630638f;
+    p = p * r - 0.25001337f;
+    p = p * r + 0.333339107f;
+    const float square = r * r, exponent = static_cast<float>(n);
+    return (r + (((r * square) * p + exponent * ln2_low) - 0.5f * square)) + exponent * ln2_high;
+}
+
+}  // namespace lad

@@ -1,0 +1,70 @@
+// Sums and maxima of a row in vectors of type V (Float4, Float8 or Float16): the compiler does not vectorise them by
+// itself, because the order of a float sum matters. Here it is fixed: 16 lanes, whatever the vector width.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+
+#include "lad/isa.hpp"
+
+namespace lad {
+
+constexpr int lanes = 16;
+
+template <typename V>
+inline constexpr int width_of = static_cast<int>(sizeof(V) / sizeof(float));
+
+constexpr std::size_t whole_lanes(std::size_t n) { return (n + lanes - 1) / lanes * lanes; }
+
+template <typename V>
+LAD_INLINE V load(const float* from) {
+    V value;
+    std::memcpy(&value, from, sizeof(V));
+    return value;
+}
+
+template <typename V>
+LAD_INLINE void store(float* to, const V& value) {
+    std::memcpy(to, &value, sizeof(V));
+}
+
+LAD_INLINE float sum_of_lanes(float* s) {
+    for (int half = lanes / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i) s[i] += s[i + half];
+    return s[0];
+}
+
+template <typename V>
+LAD_INLINE float row_sum(const float* values, std::size_t n) {
+    constexpr int width = width_of<V>, parts = lanes / width;
+    V sums[parts] = {};
+    std::size_t x = 0;
+    for (; x + lanes <= n; x += lanes)
+        for (int p = 0; p < parts; ++p) sums[p] += load<V>(values + x + p * width);
+    float s[lanes];
+    std::memcpy(s, sums, sizeof(s));
+    for (int i = 0; x < n; ++x, ++i) s[i] += values[x];
+    return sum_of_lanes(s);
+}
+
+// Of at least one value. It does not tell a NaN: the caller counts them.
+template <typename V>
+LAD_INLINE float row_max(const float* values, std::size_t n) {
+    constexpr int width = width_of<V>, parts = lanes / width;
+    float best[lanes];
+    std::fill_n(best, lanes, values[0]);
+    V top[parts];
+    std::memcpy(top, best, sizeof(top));
+    std::size_t x = 0;
+    for (; x + lanes <= n; x += lanes)
+        for (int p = 0; p < parts; ++p) {
+            const V value = load<V>(values + x + p * width);
+            top[p] = value > top[p] ? value : top[p];
+        }
+    std::memcpy(best, top, sizeof(top));
+    for (; x < n; ++x) best[0] = std::max(best[0], values[x]);
+    return *std::max_element(best, best + lanes);
+}
+
+}  // namespace lad
