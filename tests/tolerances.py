@@ -22,6 +22,8 @@ DISTANCE_MAP_COSINE = Tolerance(
 CODES = Tolerance(
     1e-6, 1e-3, "atol: share of tokens whose two best scores lie closer than float32 sums can tell, rtol apart"
 )
+PROJECT_MAPS = Tolerance(2e-6, 0, "float32 sums of up to 100 + 100 products, relative to the sum of their sizes")
+RESAMPLING = Tolerance(0, 1e-12, "float64 matrices; another order of summation")
 MASKED_HISTOGRAM_SCORE = Tolerance(
     0, 2e-6, "per level 2 - 2 sum min(P, Q): ulps of 1 from exp, its sum and the quotient"
 )

@@ -10,5 +10,6 @@ void bind_maps(py::module_& m);
 void bind_quantiles(py::module_& m);
 void bind_histogram(py::module_& m);
 void bind_quantizer(py::module_& m);
+void bind_project(py::module_& m);
 
 }  // namespace lad::bindings

@@ -37,4 +37,5 @@ PYBIND11_MODULE(_cpu, m) {
     bind_quantiles(m);
     bind_histogram(m);
     bind_quantizer(m);
+    bind_project(m);
 }

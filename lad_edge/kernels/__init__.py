@@ -28,6 +28,7 @@ __all__ = [
     "Fused",
     "LabelledRegion",
     "Preprocess",
+    "Projected",
     "Quantizer",
     "distance_map",
     "fuse",
@@ -35,6 +36,7 @@ __all__ = [
     "masked_histogram_score",
     "masked_histograms",
     "pack_masks",
+    "project_maps",
     "quantiles",
 ]
 
@@ -71,6 +73,19 @@ class Fused(NamedTuple):
     x_px: int
     structural: float
     logical: float
+    nonfinite: int
+
+
+class Projected(NamedTuple):
+    """What `project_maps` says of its output; higher is more anomalous.
+
+    score: max of the output, at pixel (y_px, x_px), the lowest index on ties; NaN at (-1, -1) if nonfinite is not 0.
+    nonfinite: number of cells of the maps that are not finite, or, if all are, of pixels of the output.
+    """
+
+    score: float
+    y_px: int
+    x_px: int
     nonfinite: int
 
 
@@ -123,6 +138,25 @@ def fuse(
             out=out,
         )
     )
+
+
+def project_maps(
+    maps: Sequence[NDArray[np.float32]],
+    rows: Sequence[NDArray[np.float32]],
+    columns: Sequence[NDArray[np.float32]],
+    weights: Sequence[float],
+    constant: float,
+    out: NDArray[np.float32],
+) -> Projected:
+    """out = constant + sum over k of weights[k] * rows[k] @ maps[k] @ columns[k].T, and its maximum.
+
+    maps: float32 (h_k, w_k). rows, columns: float32 (H, h_k) and (W, w_k), of `lad_edge.kernels.resampling`: enlarging
+    and blurring in one. weights: one for each map, finite. out: float32 (H, W), overwritten. All C-contiguous. Maps that
+    share rows and columns cost less when they are added before. A cell that is not finite shows in the pixels that it
+    reaches. Raises TypeError for dtype or layout, ValueError for sizes, and for weights that are not finite.
+    (The linear tails of ULSAD and FOD: methods.md 4.5, 5.6 and 7.5.)
+    """
+    return Projected(*_cpu.project_maps(maps, rows, columns, weights, constant, out))
 
 
 def pack_masks(masks: NDArray[np.bool_]) -> NDArray[np.uint32]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lad_edge.kernels import Codebook, Fused, LabelledRegion
+from lad_edge.kernels import Codebook, Fused, LabelledRegion, Projected
 
 # Beyond this a float32 difference of two values can overflow; the kernels count such cells as non-finite.
 INTERPOLATION_LIMIT = float(np.float32(2.0**126))
@@ -100,6 +100,22 @@ def quantiles(values: NDArray[np.float32] | Sequence[NDArray[np.float32]], q: Ar
     arrays = [values] if isinstance(values, np.ndarray) else values
     together = np.concatenate([a.ravel() for a in arrays]).astype(np.float64)
     return np.asarray(np.quantile(together, np.asarray(q, np.float64)))
+
+
+def project_maps(
+    maps: Sequence[NDArray[np.float32]],
+    rows: Sequence[NDArray[np.float32]],
+    columns: Sequence[NDArray[np.float32]],
+    weights: Sequence[float],
+    constant: float,
+) -> tuple[Projected, NDArray[np.float64]]:
+    """The result and the full map, for finite maps; see `kernels.project_maps`."""
+    full = constant + sum(
+        w * (r.astype(np.float64) @ m.astype(np.float64) @ c.T.astype(np.float64))
+        for m, r, c, w in zip(maps, rows, columns, weights, strict=True)
+    )
+    y, x = np.unravel_index(int(full.argmax()), full.shape)
+    return Projected(float(full.max()), int(y), int(x), 0), np.asarray(full)
 
 
 def quantize(top: Codebook, levels: Sequence[Codebook], tokens: NDArray[np.float32]) -> NDArray[np.uint16]:

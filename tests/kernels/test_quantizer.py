@@ -236,13 +236,13 @@ def test_wrong_tables_are_refused(change: dict[str, object], error: type[Excepti
 def test_wrong_hierarchies_are_refused() -> None:
     top, level = nearest(normal(6, 4)), nearest(normal(5, 4))
     remembered = level._replace(memory=normal(5, 3))
-    with pytest.raises(TypeError, match="top: expected a lad_edge.kernels.Codebook, got ndarray"):
+    with pytest.raises(TypeError, match=r"top: expected a lad_edge\.kernels\.Codebook, got ndarray"):
         Quantizer(top.entries, [])
-    with pytest.raises(ValueError, match="top.memory: expected None"):
+    with pytest.raises(ValueError, match=r"top\.memory: expected None"):
         Quantizer(top._replace(memory=normal(6, 3)), [])
     with pytest.raises(ValueError, match=r"levels\[1\].memory: expected memories of one width"):
         Quantizer(top, [level, remembered])
-    with pytest.raises(ValueError, match="top.bias"):
+    with pytest.raises(ValueError, match=r"top\.bias"):
         Quantizer(top._replace(bias=normal(6, 6)), [])
 
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "lad/resample.hpp"
 
@@ -40,5 +41,26 @@ struct FuseResult {
 // upsampling with half-pixel centres. structural, logical: (height, width); out: (out_height, out_width) or null.
 // Each thread keeps a scratch of its own: the steady state allocates nothing.
 FuseResult fuse(const FuseSpec& spec, const float* structural, const float* logical, float* out);
+
+// One term of project_maps: weight * rows . map . columns^T.
+struct MapTerm {
+    const float* map;      // (height, width) cells
+    const float* rows;     // (out_height, height)
+    const float* columns;  // (out_width, width)
+    int height, width;
+    float weight;
+};
+
+struct ProjectResult {
+    float score;              // max of out; NaN if nonfinite is not 0
+    std::int32_t y_px, x_px;  // where, the lowest index on ties; -1 with a NaN score
+    std::int64_t nonfinite;   // cells of the maps that are not finite; if none, pixels of out
+};
+
+// out = constant + sum of the terms, (out_height, out_width): enlarging and blurring as two small products for each
+// map. Weights are finite. Zeros at both ends of a row of `rows` are skipped, so that a cell that is not finite shows
+// only in the pixels that it reaches. Each thread keeps a scratch of its own: the steady state allocates nothing.
+ProjectResult project_maps(const std::vector<MapTerm>& terms, float constant, int out_height, int out_width,
+                           float* out);
 
 }  // namespace lad
