@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from lad_edge.export.exporter import Exported, Exporter, Normalisation, Raw
 from numpy.typing import NDArray
 
 from lad_edge import thresholds
 from lad_edge.bundle import Calibration, Contract, Policy
 from lad_edge.errors import DataError
-from lad_edge.kernels import quantiles
 from lad_edge.runtime import Runtime
-from lad_edge.scoring import SCORERS
-from lad_edge.scoring.efficient_ad import EfficientAdScorer
+from lad_edge.scoring import SCORERS, FrameScorer, Setup
 
 Image = NDArray[np.uint8]
-LOW, HIGH = 0.9, 0.995  # of all cells of all raw validation maps (methods card §2.6, decision E-2)
-BRANCHES = ("structural", "logical")
-UNIT = dict.fromkeys(BRANCHES, (0.0, 0.1))  # leaves raw maps as they are
 ENVELOPE_SLACK = 1e4  # an image score this many threshold distances beyond the good ones is an engine fault, not a part
 
 
@@ -39,10 +34,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Answers:
-    """What one implementation says of n images. scores: (n,); maps: (n, 2, h, w), the raw maps by branch."""
+    """What one implementation says of n images. scores: (n,); raw: branch → (n, h, w), before normalisation."""
 
     scores: NDArray[np.float64]
-    maps: NDArray[np.float32]
+    raw: Raw
 
 
 @dataclass(frozen=True)
@@ -51,43 +46,45 @@ class Pipeline:
 
     detector: str
     contract: Contract
-    parameters: Mapping[str, Any]
+    parts: Exported
     runtime: Runtime
 
-    def answer(self, images: Sequence[Image], normalisation: Mapping[str, tuple[float, float]]) -> Answers:
+    def answer(self, images: Sequence[Image], normalisation: Normalisation) -> Answers:
         """What the edge computes of `images`; the raw maps do not depend on the normalisation."""
-        scorers = _ByShape(self, normalisation)
-        scores, maps = [], []
+        scorers: dict[tuple[int, ...], FrameScorer] = {}
+        scores: list[float] = []
+        raw: dict[str, list[NDArray[np.float32]]] = {}
         for image in images:
-            scorer = scorers.of(image)
+            if image.shape not in scorers:
+                scorers[image.shape] = self._scorer(image.shape, normalisation)
+            scorer = scorers[image.shape]
             scorer.enqueue(image)
             scores.append(scorer.wait().score)
-            maps.append(scorer.maps[0].copy())
-        return Answers(np.array(scores, np.float64), np.stack(maps))
+            for branch, values in scorer.raw.items():
+                raw.setdefault(branch, []).append(values.copy())
+        return Answers(np.array(scores, np.float64), {branch: np.stack(values) for branch, values in raw.items()})
 
-
-class _ByShape:
-    """One scorer for each geometry that occurs."""
-
-    def __init__(self, pipeline: Pipeline, normalisation: Mapping[str, tuple[float, float]]) -> None:
-        self.pipeline, self.normalisation = pipeline, normalisation
-        self.scorers: dict[tuple[int, ...], EfficientAdScorer] = {}
-
-    def of(self, image: Image) -> EfficientAdScorer:
-        if image.shape not in self.scorers:
-            p = self.pipeline
-            made = SCORERS[p.detector](
-                p.contract, p.parameters, self.normalisation, p.runtime, image.shape, p.contract.pixel_format
-            )
-            assert isinstance(made, EfficientAdScorer)  # noqa: S101 - the only scorer of this version
-            self.scorers[image.shape] = made
-        return self.scorers[image.shape]
+    def _scorer(self, shape: tuple[int, ...], normalisation: Normalisation) -> FrameScorer:
+        setup = Setup(
+            contract=self.contract,
+            parameters=self.parts.parameters,
+            normalisation=normalisation,
+            runtime=self.runtime,
+            frame_shape=shape,
+            pixel_format=self.contract.pixel_format,
+            tables=self.parts.tables,
+        )
+        return SCORERS[self.detector](setup)
 
 
 def calibrate(
-    pipeline: Pipeline, validation: Sequence[Image], golden: Sequence[Image], policy: tuple[str, float]
+    pipeline: Pipeline,
+    exporter: Exporter,
+    validation: Sequence[Image],
+    golden: Sequence[Image],
+    policy: tuple[str, float],
 ) -> Measured:
-    """Quantiles on raw maps, then image scores, then the threshold that the policy states.
+    """Levels of the raw maps, then image scores, then the threshold that the policy states.
 
     Raises DataError without validation images, for non-finite maps, and if the policy promises more than the images can carry.
     """
@@ -95,7 +92,10 @@ def calibrate(
         raise DataError(
             f"calibration needs at least 2 good validation images, found {len(validation)}; 50 and more serve well"
         )
-    normalisation = normalise(pipeline.answer(validation, UNIT).maps)
+    parameters = pipeline.parts.parameters
+    as_it_comes = dict.fromkeys(exporter.branches(parameters), (0.0, 0.1))
+    raw = pipeline.answer(validation, as_it_comes).raw
+    normalisation = exporter.normalise(raw, pipeline.contract.size, parameters)
     scores = np.sort(pipeline.answer(validation, normalisation).scores)
     threshold = thresholds.choose(scores, *policy)
     reach = ENVELOPE_SLACK * max(abs(threshold.value), float(np.ptp(scores)), 1e-6)
@@ -110,20 +110,6 @@ def calibrate(
         golden_scores=f"golden/{precision}/scores",
     )
     return Measured(calibration, scores, pipeline.answer(golden, normalisation).scores)
-
-
-def normalise(raw_maps: NDArray[np.float32]) -> dict[str, tuple[float, float]]:
-    """The 0.9 and 0.995 quantiles per branch over all cells of all maps (n, 2, h, w)."""
-    found = {}
-    for index, branch in enumerate(BRANCHES):
-        cells = [np.ascontiguousarray(maps[index]) for maps in raw_maps]
-        if not np.isfinite(raw_maps[:, index]).all():
-            raise DataError(
-                f"the {branch} maps of the validation images hold NaN or Inf; the training diverged: train again with a smaller --lr"
-            )
-        low, high = quantiles(cells, (LOW, HIGH))
-        found[branch] = (float(low), float(high))
-    return found
 
 
 def _word(version: str) -> str:

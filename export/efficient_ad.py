@@ -14,10 +14,21 @@ a CPU costs more than it saves (OpenVINO bf16, size S, 2 threads: 95 ms against 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
+from lad_edge.export.exporter import Exported, Normalisation, Raw, high_levels, trace
+from lad_edge.export.folding import bias_of, convolution
 from torch import Tensor, nn
 
+from lad_edge.backbones.pdn import description_side
 from lad_edge.detectors.efficient_ad import EfficientAd
+from lad_edge.kernels import reference
+from lad_edge.scoring.base import affine
+from lad_edge.scoring.efficient_ad import GRAPH
+
+BORDER_CELLS = 4
 
 
 class FoldedEfficientAd(nn.Module):
@@ -47,7 +58,7 @@ class TwoPartConvolution(nn.Module):
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
         high = layer.weight.bfloat16().float()
-        self.layer = _convolution(layer, torch.cat([high, layer.weight - high], 1), _bias(layer))
+        self.layer = convolution(layer, torch.cat([high, layer.weight - high], 1), bias_of(layer))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W), as the layer that it stands for."""
@@ -67,39 +78,68 @@ def fold(networks: EfficientAd) -> FoldedEfficientAd:
     return FoldedEfficientAd(networks).eval().requires_grad_(False)
 
 
-def _convolution(like: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
-    made = nn.Conv2d(weight.shape[1], weight.shape[0], like.kernel_size, like.stride, like.padding)  # type: ignore[arg-type]
-    with torch.no_grad():
-        made.weight.copy_(weight)
-        made.bias.copy_(bias)  # type: ignore[union-attr]
-    return made
-
-
-def _bias(layer: nn.Conv2d) -> Tensor:
-    return layer.bias if layer.bias is not None else layer.weight.new_zeros(layer.out_channels)
-
-
 def fold_standardisation(layer: nn.Conv2d, mean: Tensor, std: Tensor) -> nn.Conv2d:
     """(layer(x) - mean) / std as one convolution; mean and std are (C, 1, 1)."""
     mean, std = mean.double(), std.double()
     weight = layer.weight.double() / std[..., None]
-    bias = (_bias(layer).double() - mean.flatten()) / std.flatten()
-    return _convolution(layer, weight.float(), bias.float())
+    bias = (bias_of(layer).double() - mean.flatten()) / std.flatten()
+    return convolution(layer, weight.float(), bias.float())
 
 
 def negate(layer: nn.Conv2d) -> nn.Conv2d:
     """-layer(x)."""
-    return _convolution(layer, -layer.weight, -_bias(layer))
+    return convolution(layer, -layer.weight, -bias_of(layer))
 
 
 def split_outputs(layer: nn.Conv2d, channels: int) -> tuple[nn.Conv2d, nn.Conv2d]:
     """The first `channels` outputs and the others, as two convolutions."""
-    weight, bias = layer.weight, _bias(layer)
-    return _convolution(layer, weight[:channels], bias[:channels]), _convolution(
+    weight, bias = layer.weight, bias_of(layer)
+    return convolution(layer, weight[:channels], bias[:channels]), convolution(
         layer, weight[channels:], bias[channels:]
     )
 
 
 def stack_inputs(a: nn.Conv2d, b: nn.Conv2d) -> nn.Conv2d:
     """a(x) + b(y) as one convolution over [x, y]."""
-    return _convolution(a, torch.cat([a.weight, b.weight], 1), _bias(a) + _bias(b))
+    return convolution(a, torch.cat([a.weight, b.weight], 1), bias_of(a) + bias_of(b))
+
+
+def export(networks: EfficientAd, config: Any, border_mode: str) -> Exported:
+    """One graph with two maps, of 56 cells where 64 would cover the picture: PDNs without padding lack four on each side (E-1)."""
+    graph = trace(fold(networks), GRAPH, config.side, ["maps"])
+    parameters = {
+        "border": BORDER_CELLS,
+        "border_mode": border_mode,
+        "maps_side": description_side(config.side),
+        "sigmoid": config.sigmoid,
+    }
+    return Exported({GRAPH: graph}, parameters)
+
+
+def branches(_parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """Teacher against student, and autoencoder against student."""
+    return ("structural", "logical")
+
+
+def normalise(raw: Raw, _size: tuple[int, int], _parameters: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Quantiles of the raw maps (methods card §2.6)."""
+    return high_levels(raw)
+
+
+def answer(
+    networks: EfficientAd, pixels: Tensor, normalisation: Normalisation, parameters: Mapping[str, Any]
+) -> tuple[float, Raw]:
+    """The unfolded networks and the numpy `fuse`."""
+    structural, logical = networks(pixels)[0].numpy()
+    (scale_s, offset_s), (scale_l, offset_l) = (affine(normalisation[branch]) for branch in branches(parameters))
+    fused, _ = reference.fuse(
+        structural,
+        logical,
+        scale=(scale_s, scale_l),
+        offset=(offset_s, offset_l),
+        sigmoid=bool(parameters["sigmoid"]),
+        border=int(parameters["border"]),
+        border_mode=str(parameters["border_mode"]),
+        size=(pixels.shape[2], pixels.shape[3]),
+    )
+    return fused.score, {"structural": structural, "logical": logical}

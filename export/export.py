@@ -8,31 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from lad_edge.export import efficient_ad, ulsad
 from lad_edge.export.calibrate import Measured, Pipeline, calibrate
-from lad_edge.export.efficient_ad import fold
 from lad_edge.export.evaluate import evaluate
+from lad_edge.export.exporter import Exported, Exporter
 from lad_edge.export.parity import MINIMUM_IMAGES, compare, require, torch_answer
-from lad_edge.export.to_onnx import to_onnx
 from numpy.typing import NDArray
 
 import lad_edge
 from lad_edge import bundle
-from lad_edge.backbones.pdn import description_side
-from lad_edge.bundle import Contract, Golden, Graph, Manifest
+from lad_edge.bundle import Contract, Golden, Manifest
 from lad_edge.datasets import open_dataset
-from lad_edge.detectors.batches import IMAGENET_MEAN, IMAGENET_STD
-from lad_edge.detectors.efficient_ad import EfficientAd
 from lad_edge.errors import DataError, UsageError
 from lad_edge.images import read_image
 from lad_edge.inspector import load
 from lad_edge.runtime import available, default_runtime, open_runtime
-from lad_edge.scoring.efficient_ad import GRAPH
 from lad_edge.thresholds import parse_policy
 from lad_edge.training.fit import load_networks
 from lad_edge.training.run_folder import RunDescription
 
-BORDER_CELLS = 4  # a PDN without padding describes 56 of 64 cells (decision E-1)
+EXPORTERS: dict[str, Exporter] = {"efficient_ad": efficient_ad, "dfsc": efficient_ad, "ulsad": ulsad}
 GOLDEN_TOLERANCE = {
     "f32": 1e-3,
     "bf16": 5e-2,
@@ -63,27 +58,22 @@ def export_run(folder: Path, out: Path, options: ExportOptions) -> dict[str, Any
     root = options.data or Path(description.data)
     validation = _read(root, description.validation)
     parity_images = validation + _read(root, description.train[: max(0, MINIMUM_IMAGES - len(validation))])
-    contract = _contract(description, config.side)
-    parameters = {
-        "border": BORDER_CELLS,
-        "border_mode": options.border_mode,
-        "maps_side": description_side(config.side),
-        "sigmoid": config.sigmoid,
-    }
-    onnx = to_onnx(fold(networks), torch.zeros(1, 3, config.side, config.side), ["image"], ["maps"])
-    graph = _graph(config.side)
+    exporter = EXPORTERS[description.detector]
+    parts = exporter.export(networks, config, options.border_mode)
+    contract = _contract(description, config.side, networks)
     golden = golden_frames(validation, options.golden)
     measured: dict[str, Measured] = {}
     proven: dict[str, Any] = {}
     for precision in _precisions(options):
-        with open_runtime(None, {GRAPH: (graph, onnx)}, precision=precision, threads=options.threads) as runtime:
-            pipeline = Pipeline(description.detector, contract, parameters, runtime)
-            measured[precision] = calibrate(pipeline, validation, golden, parse_policy(options.policy))
-            proven[precision] = _prove(networks, pipeline, measured, parity_images)
-    manifest = _manifest(description, contract, parameters, graph, measured, proven)
+        with open_runtime(None, parts.graphs, precision=precision, threads=options.threads) as runtime:
+            pipeline = Pipeline(description.detector, contract, parts, runtime)
+            measured[precision] = calibrate(pipeline, exporter, validation, golden, parse_policy(options.policy))
+            proven[precision] = _prove(networks, exporter, pipeline, measured, parity_images)
+    manifest = _manifest(description, contract, parts, measured, proven)
     tensors: dict[str, NDArray[Any]] = {
-        graph.tensor: np.frombuffer(onnx, np.uint8),
         manifest.golden.frames: np.stack(golden),
+        **parts.tables,
+        **{graph.tensor: np.frombuffer(onnx, np.uint8) for graph, onnx in parts.graphs.values()},
     }
     for one in measured.values():
         tensors |= one.tensors()
@@ -111,12 +101,14 @@ def golden_frames(validation: Sequence[Image], count: int) -> list[Image]:
 
 
 def _prove(
-    networks: EfficientAd, pipeline: Pipeline, measured: dict[str, Measured], images: Sequence[Image]
+    networks: Any, exporter: Exporter, pipeline: Pipeline, measured: dict[str, Measured], images: Sequence[Image]
 ) -> dict[str, Any]:
     """Full precision must equal torch; a reduced one states its error and how many verdicts change under its own calibration."""
     precision = pipeline.runtime.precision
     calibration, full = measured[precision].calibration, measured["f32"].calibration
-    expected = torch_answer(networks, images, pipeline.contract, pipeline.parameters, full.normalisation)
+    expected = torch_answer(
+        exporter, networks, images, pipeline.contract, pipeline.parts.parameters, full.normalisation
+    )
     found = pipeline.answer(images, calibration.normalisation)
     parity = compare(expected, found, (full.threshold, calibration.threshold))
     if precision == "f32":
@@ -141,7 +133,7 @@ def _precisions(options: ExportOptions) -> list[str]:
     return ["f32", *(precision for precision in wanted if precision != "f32")]
 
 
-def _contract(description: RunDescription, side: int) -> Contract:
+def _contract(description: RunDescription, side: int, networks: Any) -> Contract:
     return Contract(
         width=description.width,
         height=description.height,
@@ -150,21 +142,15 @@ def _contract(description: RunDescription, side: int) -> Contract:
         size=(side, side),
         channel_order="rgb",
         resize="bilinear-antialias",
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        mean=networks.input_mean,
+        std=networks.input_std,
     )
-
-
-def _graph(side: int) -> Graph:
-    maps = description_side(side)
-    return Graph(f"graph/{GRAPH}", "onnx", {"image": (1, 3, side, side)}, {"maps": (1, 2, maps, maps)})
 
 
 def _manifest(
     description: RunDescription,
     contract: Contract,
-    parameters: dict[str, Any],
-    graph: Graph,
+    parts: Exported,
     measured: dict[str, Measured],
     proven: dict[str, Any],
 ) -> Manifest:
@@ -173,10 +159,10 @@ def _manifest(
         detector=description.detector,
         tool_version=lad_edge.__version__,
         contract=contract,
-        graphs={GRAPH: graph},
+        graphs={role: graph for role, (graph, _) in parts.graphs.items()},
         calibrations={name: one.calibration for name, one in measured.items()},
         golden=Golden("golden/frames", {name: GOLDEN_TOLERANCE[name] for name in measured}),
-        parameters=parameters,
+        parameters=parts.parameters,
         parity=proven,
         provenance={
             **description.provenance,

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from lad_edge.export.calibrate import BRANCHES, Answers, normalise
+from lad_edge.export.calibrate import Answers
+from lad_edge.export.exporter import Exporter, Normalisation, Raw, high_levels
 from numpy.typing import NDArray
 
 from lad_edge.bundle import Contract
-from lad_edge.detectors.efficient_ad import EfficientAd
 from lad_edge.errors import DataError, ParityError
 from lad_edge.kernels import reference
-from lad_edge.scoring.efficient_ad import affine
 
 MINIMUM_IMAGES = 32
 TOLERANCE = {"f32": 1e-3}  # relative error of the score; a reduced precision states its own error instead
@@ -70,16 +69,15 @@ def compare(expected: Answers, found: Answers, thresholds: tuple[float, float]) 
         verdicts_equal=int(same.sum()),
         max_relative_error=float(errors.max()),
         mean_relative_error=float(errors.mean()),
-        map_errors=_map_errors(expected.maps, found.maps),
+        map_errors=_map_errors(expected.raw, found.raw),
     )
 
 
-def _map_errors(expected: NDArray[np.float32], found: NDArray[np.float32]) -> dict[str, float]:
-    """Branch → largest error of a cell over the expected map's high quantile."""
-    levels = normalise(expected)
+def _map_errors(expected: Raw, found: Raw) -> dict[str, float]:
+    """Branch → largest error of a cell over the expected maps' high quantile."""
     return {
-        branch: float(np.abs(found[:, index] - expected[:, index]).max() / max(levels[branch][1], 1e-12))
-        for index, branch in enumerate(BRANCHES)
+        branch: float(np.abs(found[branch] - expected[branch]).max() / max(high, 1e-12))
+        for branch, (_, high) in high_levels(expected).items()
     }
 
 
@@ -96,15 +94,16 @@ def require(parity: Parity, what: str) -> None:
 
 
 def torch_answer(
-    networks: EfficientAd,
+    exporter: Exporter,
+    networks: Any,
     images: Sequence[NDArray[np.uint8]],
     contract: Contract,
     parameters: Mapping[str, Any],
-    normalisation: Mapping[str, tuple[float, float]],
+    normalisation: Normalisation,
 ) -> Answers:
-    """Maps and scores by the unfolded torch networks and the numpy reference kernels: independent of everything that is exported."""
-    scale, offset = affine(normalisation)
-    scores, raw = [], []
+    """Maps and scores by torch and the numpy reference kernels: independent of everything that is exported."""
+    scores: list[float] = []
+    raw: dict[str, list[NDArray[np.float32]]] = {}
     for image in images:
         pixels = reference.preprocess(
             image,
@@ -115,17 +114,10 @@ def torch_answer(
             std=contract.std,
         )
         with torch.inference_mode():
-            maps = networks(torch.from_numpy(np.asarray(pixels, np.float32))[None])[0].numpy()
-        fused, _ = reference.fuse(
-            maps[0],
-            maps[1],
-            scale=scale,
-            offset=offset,
-            sigmoid=bool(parameters["sigmoid"]),
-            border=int(parameters["border"]),
-            border_mode=str(parameters["border_mode"]),
-            size=contract.size,
-        )
-        scores.append(fused.score)
-        raw.append(maps)
-    return Answers(np.array(scores, np.float64), np.stack(raw))
+            score, maps = exporter.answer(
+                networks, torch.from_numpy(pixels.astype(np.float32))[None], normalisation, parameters
+            )
+        scores.append(score)
+        for branch, values in maps.items():
+            raw.setdefault(branch, []).append(values)
+    return Answers(np.array(scores, np.float64), {branch: np.stack(values) for branch, values in raw.items()})

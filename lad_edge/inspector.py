@@ -17,7 +17,7 @@ from lad_edge.errors import EngineError, ParityError, UsageError
 from lad_edge.gate import Decision, Findings, Gate, Limits
 from lad_edge.kernels import LabelledRegion, label_regions
 from lad_edge.runtime import Runtime, open_runtime, preferred_precision
-from lad_edge.scoring import Scorer, open_scorer
+from lad_edge.scoring import FrameScorer, open_scorer
 from lad_edge.values import Frame, Reason, Region, Result, Scores, Verdict
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Inspector:
             if_it_fails.callback(self.runtime.close)
             self.calibration = bundle.calibration(self.runtime.precision)
             self.gate = Gate(bundle.manifest.contract, self._limits(), live=self.options.live)
-            self._scorers: OrderedDict[tuple[object, ...], Scorer] = OrderedDict()
+            self._scorers: OrderedDict[tuple[object, ...], FrameScorer] = OrderedDict()
             self._calls = 0
             self.self_test()
             if_it_fails.pop_all()
@@ -164,7 +164,7 @@ class Inspector:
         scorer.enqueue(image)
         return scorer.wait()
 
-    def _scorer(self, image: NDArray[np.generic], pixel_format: str) -> Scorer:
+    def _scorer(self, image: NDArray[np.generic], pixel_format: str) -> FrameScorer:
         key = (*image.shape, pixel_format)
         scorer = self._scorers.get(key)
         if scorer is None:

@@ -113,7 +113,7 @@ def calibrate(
         envelope=recipe.envelope,
         golden_scores="golden/f32",
     )
-    scorer = open_calibrated(manifest, unit, runtime, good[0].shape, recipe.pixel_format)
+    scorer = open_calibrated(manifest, unit, runtime, good[0].shape, recipe.pixel_format, {})
     raw = []
     for picture in good:
         scorer.enqueue(picture)
@@ -127,7 +127,7 @@ def calibrate(
     if recipe.pixel_format == "mono8":  # no colour: the logical map is constant
         low_high["logical"] = (0.0, 0.1)
     normalised = replace(unit, normalisation=low_high)  # type: ignore[arg-type]
-    scorer = open_calibrated(manifest, normalised, runtime, good[0].shape, recipe.pixel_format)
+    scorer = open_calibrated(manifest, normalised, runtime, good[0].shape, recipe.pixel_format, {})
     scores = np.array([score(scorer, picture) for picture in good])
     threshold = choose(scores, *recipe.policy)
     policy = Policy(threshold.policy, threshold.parameter, threshold.n, threshold.statement)

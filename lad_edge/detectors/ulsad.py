@@ -46,7 +46,7 @@ class UlsadConfig:
     local_only: bool = False  # DFR with the cosine term
     frn_out_act: str = "relu"  # the reconstruction's last activation: "relu" as published, or "identity" (decision U-3)
     decoder: str = "stepped"  # of the autoencoder: as published, or "projected" for short schedules
-    blur: float = 4.0  # px at the network's input: Gaussian on the maps (decision U-7)
+    blur: float = 4.0  # px at the network's input: Gaussian on the maps, 0 for none (decision U-7)
     seed: int = 42
 
     def check(self) -> None:
@@ -126,7 +126,7 @@ class Ulsad(nn.Module):
 
 def group_mean(x: Tensor, group: int) -> Tensor:
     """(N, C, H, W) → (N, C / group, H, W): mean of neighbouring channels."""
-    return x if group == 1 else x.unflatten(1, (-1, group)).mean(2)
+    return x if group == 1 else x.reshape(len(x), -1, group, *x.shape[2:]).mean(2)
 
 
 def distance(a: Tensor, b: Tensor, weight: float) -> Tensor:
@@ -237,5 +237,5 @@ class UlsadTask:
 def attend(queries: Tensor, values: Tensor) -> Tensor:
     """Each position of `queries` becomes a mixture of `values`, by softmax of q·v/√c over the positions: (N, c, H, W) alike (§4.4)."""
     q, v = (x.flatten(2).transpose(1, 2) for x in (queries, values))
-    mixed = functional.scaled_dot_product_attention(q, v, v)
-    return mixed.transpose(1, 2).unflatten(2, queries.shape[-2:])
+    mixed: Tensor = functional.scaled_dot_product_attention(q, v, v)
+    return mixed.transpose(1, 2).reshape(queries.shape)

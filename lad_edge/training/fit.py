@@ -34,7 +34,6 @@ PHOTOGRAPH_SIDE = (
 )
 
 
-
 class Networks(Protocol):
     """What `fit` needs of a detector's networks, beside being a module: untrained when made from a configuration."""
 
@@ -54,7 +53,7 @@ class Method:
 
     config: type[Any]
     networks: Callable[[Any], Any]
-    task: Callable[..., Task]
+    task: Callable[..., Any]  # (networks, images, config, ...) → Task
 
 
 METHODS = {
@@ -122,7 +121,7 @@ def fit(detector: str, data: Path, out: Path, settings: Mapping[str, Any], optio
     pixels = _tensor(pictures, frame[2], config.side, options.roi)
     images = Images(pixels, config.seed, device, networks.input_mean, networks.input_std)
     networks.prepare(images)
-    task = method.task(networks, images, config, **_photographs(detector, config, options, device))
+    task: Task = method.task(networks, images, config, **_photographs(detector, config, options, device))
     seconds = run_training(
         task, LoopConfig(config.steps, config.seed, quiet=options.quiet), out, {"detector": detector}
     )

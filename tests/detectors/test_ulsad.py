@@ -73,7 +73,12 @@ def test_shapes_and_sizes_are_those_of_the_card():
 @pytest.mark.parametrize("projected", [False, True])
 def test_the_autoencoder_predicts_the_grid_of_the_features(side, projected):
     with torch.device("meta"):
-        assert GlobalAutoencoder(24, side, projected)(torch.empty(2, 3, side, side)).shape == (2, 24, side // 8, side // 8)
+        assert GlobalAutoencoder(24, side, projected)(torch.empty(2, 3, side, side)).shape == (
+            2,
+            24,
+            side // 8,
+            side // 8,
+        )
 
 
 def test_the_mean_of_channel_groups_is_adaptive_pooling_and_commutes_with_enlarging():
@@ -130,7 +135,9 @@ def test_each_ablation_trains_what_it_says(changes, terms):
     assert losses.keys() == terms
     torch.stack(list(losses.values())).sum().backward()
     task.optimiser.step()
-    changed = {name.split(".")[0] for name, value in networks.state_dict().items() if not torch.equal(value, before[name])}
+    changed = {
+        name.split(".")[0] for name, value in networks.state_dict().items() if not torch.equal(value, before[name])
+    }
     assert changed == {"reconstruction"} | (set() if config.local_only else {"autoencoder"})
     assert networks.eval()(images.one(0)).shape == (1, 1 if config.local_only else 2, 32, 32)
 

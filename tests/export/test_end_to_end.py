@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from lad_edge.export import export as room
+from lad_edge.export import efficient_ad
 from lad_edge.export.calibrate import Answers
 from lad_edge.export.export import ExportOptions, export_run
 from lad_edge.export.parity import compare
@@ -101,32 +101,36 @@ def test_a_wrong_fold_is_caught_and_nothing_is_written(run_folder, tmp_path, mon
             folded.difference.bias += 0.02
         return folded
 
-    real = room.fold
-    monkeypatch.setattr(room, "fold", wrong)
+    real = efficient_ad.fold
+    monkeypatch.setattr(efficient_ad, "fold", wrong)
     with pytest.raises(ParityError, match="nothing was written"):
         export_run(run_folder, tmp_path / "x.lad", ExportOptions(policy="conformal:20%"))
     assert not (tmp_path / "x.lad").exists()
 
 
 def test_parity_needs_equal_verdicts_and_32_images():
-    scores, maps = np.linspace(0, 1, 40), np.random.default_rng(0).random((40, 2, 8, 8), np.float32)
+    scores, maps = np.linspace(0, 1, 40), some_raw()
     exact = Answers(scores, maps)
     assert compare(exact, exact, (0.5, 0.5)).holds
     assert not compare(exact, exact, (0.5, 0.53)).holds
     assert not compare(exact, Answers(scores * 1.01, maps), (2.0, 2.0)).holds
     with pytest.raises(DataError, match="at least 32"):
-        compare(Answers(scores[:31], maps[:31]), Answers(scores[:31], maps[:31]), (0.5, 0.5))
+        compare(Answers(scores[:31], maps), Answers(scores[:31], maps), (0.5, 0.5))
 
 
-@pytest.mark.parametrize("branch", [0, 1])
+@pytest.mark.parametrize("branch", ["structural", "logical"])
 def test_parity_sees_one_wrong_cell_of_either_map(branch):
-    scores, maps = np.linspace(0, 1, 40), np.random.default_rng(0).random((40, 2, 8, 8), np.float32)
-    wrong = maps.copy()
-    wrong[17, branch, 3, 4] += 0.002
-    parity = compare(Answers(scores, maps), Answers(scores, wrong), (0.5, 0.5))
+    scores, right, wrong = np.linspace(0, 1, 40), some_raw(), some_raw()
+    wrong[branch][17, 3, 4] += 0.002
+    parity = compare(Answers(scores, right), Answers(scores, wrong), (0.5, 0.5))
     assert not parity.holds
-    assert parity.map_errors[("structural", "logical")[branch]] == pytest.approx(0.002, rel=0.02)
-    assert parity.map_errors[("logical", "structural")[branch]] == 0
+    assert parity.map_errors.pop(branch) == pytest.approx(0.002, rel=0.02)
+    assert list(parity.map_errors.values()) == [0]
+
+
+def some_raw():
+    rng = np.random.default_rng(0)
+    return {branch: rng.random((40, 8, 8), np.float32) for branch in ("structural", "logical")}
 
 
 def test_a_moved_data_set_is_named_with_the_remedy(run_folder, tmp_path):

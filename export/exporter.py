@@ -1,0 +1,75 @@
+"""What the export needs of each detector: its graphs and tables, what its calibration measures, and torch's own answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from lad_edge.export.to_onnx import to_onnx
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lad_edge.bundle import Graph
+from lad_edge.errors import DataError
+from lad_edge.kernels import quantiles
+
+LOW, HIGH = 0.9, 0.995  # of all cells of all validation maps (methods card §2.6, decision E-2)
+
+Raw = Mapping[str, NDArray[np.float32]]  # branch → (n, h, w), before normalisation, of n images
+Normalisation = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """graphs: role → description and ONNX bytes; parameters: of the manifest; tables: constant tensors of the bundle by name."""
+
+    graphs: Mapping[str, tuple[Graph, bytes]]
+    parameters: Mapping[str, Any]
+    tables: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+
+class Exporter(Protocol):
+    """One module for each family of detectors."""
+
+    def export(self, networks: Any, config: Any, border_mode: str) -> Exported:
+        """Fold the networks and export them."""
+
+    def branches(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names of the raw maps that the scorer gives."""
+
+    def normalise(
+        self, raw: Raw, size: tuple[int, int], parameters: Mapping[str, Any]
+    ) -> dict[str, tuple[float, float]]:
+        """Low and high level of each branch, from raw maps of good validation images."""
+
+    def answer(
+        self, networks: Any, pixels: Tensor, normalisation: Normalisation, parameters: Mapping[str, Any]
+    ) -> tuple[float, Raw]:
+        """Score and raw maps of one image by the unfolded torch networks and the numpy reference: independent of what is exported."""
+
+
+def trace(module: nn.Module, role: str, side: int, outputs: Sequence[str]) -> tuple[Graph, bytes]:
+    """One graph that takes the image; its output shapes are those of a run."""
+    example = torch.zeros(1, 3, side, side)
+    with torch.inference_mode():
+        found = module.eval()(example)
+    found = [found] if isinstance(found, Tensor) else found
+    shapes = {name: tuple(output.shape) for name, output in zip(outputs, found, strict=True)}
+    graph = Graph(f"graph/{role}", "onnx", {"image": tuple(example.shape)}, shapes)
+    return graph, to_onnx(module, example, ["image"], outputs)
+
+
+def high_levels(raw: Raw) -> dict[str, tuple[float, float]]:
+    """The 0.9 and 0.995 quantiles of each branch over all cells of all maps. Raises DataError for maps that are not finite."""
+    found = {}
+    for branch, maps in raw.items():
+        if not np.isfinite(maps).all():
+            raise DataError(
+                f"the {branch} maps of the validation images hold NaN or Inf; the training diverged: train again with a smaller --lr"
+            )
+        low, high = quantiles(np.ascontiguousarray(maps), (LOW, HIGH))
+        found[branch] = (float(low), float(high))
+    return found
