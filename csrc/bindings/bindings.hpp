@@ -11,5 +11,6 @@ void bind_quantiles(py::module_& m);
 void bind_histogram(py::module_& m);
 void bind_quantizer(py::module_& m);
 void bind_project(py::module_& m);
+void bind_correlation(py::module_& m);
 
 }  // namespace lad::bindings

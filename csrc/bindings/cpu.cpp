@@ -1,8 +1,10 @@
 // lad_edge.kernels._cpu: checks arrays once, releases the GIL, calls the kernels.
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include "bindings.hpp"
+#include "lad/elementary.hpp"
 #include "lad/isa.hpp"
 
 namespace lad::bindings {
@@ -32,10 +34,15 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("isas", &supported_isas, "Instruction sets that this processor has and the kernels know, narrowest first.");
     m.def("isa", [] { return isa_names[static_cast<int>(lad::active_isa())]; }, "The instruction set in use.");
     m.def("use_isa", &use_isa, py::arg("name"), "Pin the instruction set; for tests and benchmarks.");
+    m.def("exponential", py::vectorize([](float x) { return lad::exponential(x); }), py::arg("x"),
+          "e^x as the kernels compute it; for tests.");
+    m.def("logarithm", py::vectorize([](float x) { return lad::logarithm(x); }), py::arg("x"),
+          "ln x as the kernels compute it; for tests.");
     bind_preprocess(m);
     bind_maps(m);
     bind_quantiles(m);
     bind_histogram(m);
     bind_quantizer(m);
     bind_project(m);
+    bind_correlation(m);
 }

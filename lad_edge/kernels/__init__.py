@@ -16,6 +16,7 @@ try:
         distance_map,
         masked_histogram_score,
         masked_histograms,
+        symmetric_kl,
     )
 except ImportError as exc:
     raise ImportError(
@@ -38,6 +39,7 @@ __all__ = [
     "pack_masks",
     "project_maps",
     "quantiles",
+    "symmetric_kl",
 ]
 
 
@@ -148,7 +150,7 @@ def project_maps(
     constant: float,
     out: NDArray[np.float32],
 ) -> Projected:
-    """out = constant + sum over k of weights[k] * rows[k] @ maps[k] @ columns[k].T, and its maximum.
+    """Add constant + sum over k of weights[k] * rows[k] @ maps[k] @ columns[k].T up in `out`; say where it is largest.
 
     maps: float32 (h_k, w_k). rows, columns: float32 (H, h_k) and (W, w_k), of `lad_edge.kernels.resampling`: enlarging
     and blurring in one. weights: one for each map, finite. out: float32 (H, W), overwritten. All C-contiguous. Maps that

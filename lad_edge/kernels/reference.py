@@ -133,6 +133,35 @@ def book_scores(book: Codebook, tokens: NDArray[np.float32], top_codes: NDArray[
     return np.asarray(x @ book.entries.T.astype(np.float64) + bias)
 
 
+def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Over the last axis."""
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def correlations(queries: NDArray[np.float32], keys: NDArray[np.float32], heads: int) -> NDArray[np.float64]:
+    """(heads, L, L): S of (L, d) queries and keys; rows sum to 1."""
+    q, k = (x.astype(np.float64).reshape(len(x), heads, -1).transpose(1, 0, 2) for x in (queries, keys))
+    return softmax(q @ k.transpose(0, 2, 1) / np.sqrt(q.shape[2]))
+
+
+def neighbourhoods(sigmas: NDArray[np.float32], side: int) -> NDArray[np.float64]:
+    """(heads, L, L): T of (L, 2 heads) sigmas in cells; the two-dimensional Gaussian itself, rows sum to 1."""
+    y, x = (axis.ravel() for axis in np.mgrid[:side, :side])
+    sigma = sigmas.astype(np.float64).T.reshape(-1, 2, side * side, 1)
+    down, across = (y[:, None] - y[None, :]) / sigma[:, 0], (x[:, None] - x[None, :]) / sigma[:, 1]
+    return softmax(-0.5 * (down**2 + across**2))
+
+
+def symmetric_kl(
+    queries: NDArray[np.float32], keys: NDArray[np.float32], sigmas: NDArray[np.float32], *, heads: int, side: int
+) -> NDArray[np.float64]:
+    """(L,) mean over heads of kl(S, T) + kl(T, S); what `kernels.symmetric_kl` adds with weight 1."""
+    s, t = correlations(queries, keys, heads), neighbourhoods(sigmas, side)
+    forth, back = (p * (np.log(p + 1e-4) - np.log(q + 1e-4)) for p, q in ((s, t), (t, s)))
+    return np.asarray((forth + back).sum(axis=2).mean(axis=0))
+
+
 def unpack_masks(masks: NDArray[np.uint32], tokens: int) -> NDArray[np.bool_]:
     """(M, tokens) bool from bit sets; undoes `kernels.pack_masks`."""
     bits = masks[:, :, None] >> np.arange(32, dtype=np.uint32) & np.uint32(1)
