@@ -28,7 +28,7 @@ and whether there are enough validation images for the threshold that you want.
 _CHECK_EPILOG = """\
 examples:
   lad-edge data check photos/                 a folder of good images
-  lad-edge data check loco/juice_bottle       MVTec LOCO, MVTec AD, MVTec 3D-AD: found by itself
+  lad-edge data check loco/juice_bottle       MVTec LOCO, MVTec AD, MVTec 3D-AD, BTAD, MPDD, VisA: found by itself
   lad-edge data check photos/ --json | jq '.findings[].paths'
 
 exit codes: 0 nothing found, 2 findings or no usable data set
@@ -76,7 +76,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def add_check_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `data check`."""
     parser.add_argument("dir", metavar="DIR", help="a folder of good images, or one category of a data set")
-    layouts = ("auto", "folder", "mvtec_ad", "mvtec_loco", "mvtec_3d")
+    layouts = ("auto", "mvtec_3d", "mvtec_loco", "mvtec_ad", "visa", "folder")
     parser.add_argument("--layout", choices=layouts, default="auto", help="default: by the names of its folders")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 

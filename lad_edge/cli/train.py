@@ -42,7 +42,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     parser.add_argument("detector", type=_detector, metavar="DETECTOR", help="dfsc, efficient-ad or ulsad")
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="folder, MVTec AD, MVTec LOCO or MVTec 3D layout"
+        "--data", type=Path, required=True, metavar="DIR", help="folder, MVTec AD (MPDD, BTAD), LOCO, 3D-AD, VisA"
     )
     parser.add_argument("--layout", default="auto", help="layout of the data; default: found out by looking")
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder; default: runs/DETECTOR-NAME-SIZE")

@@ -10,6 +10,7 @@ from lad_edge.datasets.mvtec_3d import is_mvtec_3d, open_mvtec_3d
 from lad_edge.datasets.mvtec_ad import is_mvtec_ad, open_mvtec_ad
 from lad_edge.datasets.mvtec_loco import is_mvtec_loco, open_mvtec_loco
 from lad_edge.datasets.records import Dataset, subfolders
+from lad_edge.datasets.visa import is_visa, open_visa
 from lad_edge.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -20,13 +21,14 @@ _LAYOUTS: Mapping[str, tuple[Callable[[Path], bool], Callable[[Path], Dataset]]]
     "mvtec_3d": (is_mvtec_3d, open_mvtec_3d),
     "mvtec_loco": (is_mvtec_loco, open_mvtec_loco),
     "mvtec_ad": (is_mvtec_ad, open_mvtec_ad),
+    "visa": (is_visa, open_visa),
     "folder": (is_folder, open_folder_root),
 }
 LAYOUTS = ("auto", *_LAYOUTS)
 
 
 def open_dataset(path: str | Path, layout: str = "auto") -> Dataset:
-    """Opens one category. layout: auto, folder, mvtec_ad, mvtec_loco or mvtec_3d; `auto` goes by folder names only.
+    """Opens one category. layout: one of LAYOUTS; `auto` goes by folder names only.
 
     Raises DataError when the folder is missing, empty, of no known layout or holds several categories; UsageError for
     an unknown layout.
@@ -37,19 +39,39 @@ def open_dataset(path: str | Path, layout: str = "auto") -> Dataset:
     if not root.is_dir():
         found = "a file" if root.exists() else "nothing"
         raise DataError(f"expected a folder of images at {root}, found {found}; check the path")
-    name = _layout_of(root) if layout == "auto" else layout
+    name = _detected(root) if layout == "auto" else layout
     return _LAYOUTS[name][1](root)
 
 
-def _layout_of(root: Path) -> str:
-    for name, (fits, _) in _LAYOUTS.items():
-        if fits(root):
-            return name
-    categories = [sub.name for sub in subfolders(root) if any(fits(sub) for fits, _ in _LAYOUTS.values())]
-    if categories:
+def categories(root: str | Path) -> list[Path]:
+    """The folders below a data set's root that `open_dataset` opens, sorted by name; the root alone if it is one itself.
+
+    Beside categories of another layout, plain folders with images are none. Raises DataError if there are no categories.
+    """
+    root = Path(root)
+    if _layout_of(root):
+        return [root]
+    found = {folder: name for folder in subfolders(root) if (name := _layout_of(folder))}
+    only_folders = set(found.values()) == {"folder"}
+    if not found:
         raise DataError(
-            f"{root} holds categories, not images; give one of its {len(categories)}, e.g. {root / categories[0]}"
+            f"{root}: expected a category or folders that are some, found none; point to the folder that holds e.g. "
+            "bottle/train/good"
         )
+    return [folder for folder, name in found.items() if only_folders or name != "folder"]
+
+
+def _layout_of(root: Path) -> str | None:
+    return next((name for name, (fits, _) in _LAYOUTS.items() if fits(root)), None)
+
+
+def _detected(root: Path) -> str:
+    name = _layout_of(root)
+    if name:
+        return name
+    found = [folder for folder in subfolders(root) if _layout_of(folder)]
+    if found:
+        raise DataError(f"{root} holds categories, not images; give one of its {len(found)}, e.g. {found[0]}")
     raise DataError(
         f"{root}: expected good images directly in it, in good/ or in train/good/, found neither; "
         "PNG, JPEG, BMP and TIFF are read"

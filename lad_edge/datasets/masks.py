@@ -48,8 +48,15 @@ def read_channels(record: Record) -> list[Channel]:
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
-    """A mask file as (H, W) uint8, as stored. Raises DataError if it is not an 8-bit single-channel image."""
-    picture = read_image(path)
-    if picture.pixel_format != "mono8":
-        raise DataError(f"{path}: expected a mask of 8-bit grey, got {picture.pixel_format}; convert it to grey")
-    return np.asarray(picture.image, np.uint8)
+    """A mask file as (H, W) uint8: grey as stored, also if stored as colour; of a palette the brightest channel.
+
+    Raises DataError if it is not an 8-bit image, or a coloured one.
+    """
+    image, pixel_format = read_image(path)
+    if pixel_format == "mono8":
+        return np.asarray(image, np.uint8)
+    if image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8:
+        brightest = image.max(axis=2)
+        if pixel_format == "palette8" or (image == brightest[..., None]).all():
+            return np.asarray(brightest, np.uint8)
+    raise DataError(f"{path}: expected a mask of 8-bit grey, got {pixel_format}; convert it to grey")

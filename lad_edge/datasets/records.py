@@ -47,6 +47,11 @@ class DefectSpec:
     saturation_threshold: float
     relative_saturation: bool
 
+    def saturation_px(self, area_px: int) -> int:
+        """How many pixels of a channel of `area_px` have to be found (LOCO paper, §4; methods card §12.4); at least one."""
+        share = self.saturation_threshold * area_px if self.relative_saturation else self.saturation_threshold
+        return max(1, min(int(share), area_px))
+
 
 @dataclass(frozen=True)
 class Dataset:

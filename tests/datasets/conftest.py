@@ -62,6 +62,25 @@ def mvtec_3d(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture
+def visa(tmp_path: Path) -> Path:
+    """The root of a raw VisA with one category; the images are told apart by the table alone."""
+    root, rows = tmp_path / "VisA", ["object,split,label,image,mask"]
+    for i, split in enumerate(("train", "test", "train", "train")):
+        name = f"candle/Data/Images/Normal/{i:04d}.JPG"
+        save(root / name, photo(i, width=80))
+        rows.append(f"candle,{split},normal,{name},")
+    for i, kind in enumerate((1, 3)):
+        name, truth = f"candle/Data/Images/Anomaly/{i:03d}.JPG", f"candle/Data/Masks/Anomaly/{i:03d}.png"
+        save(root / name, photo(30 + i, width=80))
+        save(root / truth, mask(kind, width=80))
+        rows.append(f"candle,test,anomaly,{name},{truth}")
+    rows.append("pcb1,train,normal,pcb1/Data/Images/Normal/0000.JPG,")
+    (root / "split_csv").mkdir()
+    (root / "split_csv" / "1cls.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The real images beside the checkout."""

@@ -9,7 +9,7 @@ import sys
 from dataset_samples import photo, save
 
 from lad_edge.cli import main
-from lad_edge.datasets import open_dataset
+from lad_edge.datasets import LAYOUTS, open_dataset
 
 
 def test_check_returns_0_when_nothing_is_found(folder, capsys):
@@ -50,6 +50,12 @@ def test_missing_empty_and_single_are_one_line_and_code_2(tmp_path, capsys):
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+def test_check_offers_every_layout(folder, capsys):
+    assert main(["data", "check", str(folder), "--layout", "coco"]) == 1
+    offered = capsys.readouterr().err
+    assert all(layout in offered for layout in LAYOUTS)
 
 
 def test_synth_writes_a_data_set(tmp_path, capsys):

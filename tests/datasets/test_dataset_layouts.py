@@ -9,8 +9,10 @@ from collections import Counter
 import numpy as np
 import pytest
 from dataset_samples import mask, photo, save
+from PIL import Image
 
-from lad_edge.datasets import open_dataset, read_channels, read_masks
+from lad_edge.datasets import categories, open_dataset, read_channels, read_masks
+from lad_edge.datasets.check import check
 from lad_edge.datasets.folder import open_folder
 from lad_edge.errors import DataError, UsageError
 
@@ -68,14 +70,94 @@ def test_without_any_ground_truth_there_are_no_masks(mvtec_ad):
     assert read_masks(open_dataset(mvtec_ad).select(label="defect")[0]) == []
 
 
-def test_btad_names_and_masks_by_stem(tmp_path):
-    save(tmp_path / "01" / "train" / "ok" / "1.bmp", photo(1))
-    save(tmp_path / "01" / "test" / "ok" / "1.bmp", photo(2))
-    save(tmp_path / "01" / "test" / "ko" / "7.bmp", photo(3))
-    save(tmp_path / "01" / "ground_truth" / "ko" / "7.png", mask())
-    dataset = open_dataset(tmp_path / "01")
+@pytest.mark.parametrize(
+    ("product", "suffix", "mask_suffix"), [("01", "bmp", "png"), ("02", "png", "png"), ("03", "bmp", "bmp")]
+)
+def test_btad_names_and_masks_by_stem(tmp_path, product, suffix, mask_suffix):
+    root = tmp_path / product
+    save(root / "train" / "ok" / f"0000.{suffix}", photo(1))
+    save(root / "test" / "ok" / f"0000.{suffix}", photo(2))
+    save(root / "test" / "ko" / f"0007.{suffix}", photo(3))
+    truth = save(root / "ground_truth" / "ko" / f"0007.{mask_suffix}", mask())
+    dataset = open_dataset(root)
     assert counts(dataset) == {("train", "good"): 1, ("test", "good"): 1, ("test", "defect"): 1}
-    assert len(dataset.select(label="defect")[0].masks) == 1
+    (bad,) = dataset.select(label="defect")
+    assert (bad.defect_type, bad.masks) == ("ko", (truth,))
+    np.testing.assert_array_equal(read_masks(bad), [mask() > 0])
+
+
+def test_mpdd_has_several_defect_types(tmp_path):
+    root = tmp_path / "metal_plate"
+    save(root / "train" / "good" / "000.png", photo(1))
+    save(root / "test" / "good" / "000.png", photo(2))
+    for i, kind in enumerate(("major_rust", "scratches", "total_rust")):
+        save(root / "test" / kind / "000.png", photo(3 + i))
+        save(root / "ground_truth" / kind / "000_mask.png", mask())
+    dataset = open_dataset(root)
+    assert dataset.layout == "mvtec_ad"
+    bad = dataset.select(label="defect")
+    assert [record.defect_type for record in bad] == ["major_rust", "scratches", "total_rust"]
+    assert {record.masks[0].parent.name for record in bad} == {record.defect_type for record in bad}
+
+
+def test_grey_images_of_mvtec_ad_are_no_finding(mvtec_ad):
+    """grid, screw and zipper have one channel."""
+    for path in [*mvtec_ad.glob("train/*/*.png"), *mvtec_ad.glob("test/*/*.png")]:
+        save(path, photo(int(path.stem) + len(path.parent.name))[..., 0])
+    report = check(open_dataset(mvtec_ad))
+    assert report.sizes == {"96x64 mono8": 13}
+    assert not {finding.kind for finding in report.findings} & {"mixed_format", "pixel_format", "mask"}
+
+
+def test_visa_goes_by_its_table(visa):
+    dataset = open_dataset(visa / "candle")
+    assert (dataset.layout, dataset.category) == ("visa", "candle")
+    assert counts(dataset) == {("train", "good"): 3, ("test", "good"): 1, ("test", "defect"): 2}
+    assert [record.path.name for record in dataset.select(split="train")] == ["0000.JPG", "0002.JPG", "0003.JPG"]
+    bad = dataset.select(label="defect")
+    assert {record.defect_type for record in bad} == {"anomaly"}
+    for record, kind in zip(bad, (1, 3), strict=True):
+        (channel,) = read_channels(record)
+        assert channel.pixel_value == kind
+        np.testing.assert_array_equal(channel.mask, mask(width=80) > 0)
+
+
+def test_visa_opens_from_inside_its_folder(visa, monkeypatch):
+    monkeypatch.chdir(visa / "candle")
+    assert open_dataset(".").records == open_dataset(visa / "candle").records
+
+
+def test_converted_visa_is_laid_out_like_mvtec_ad(tmp_path):
+    root = tmp_path / "candle"
+    for name in ("train/good/0001", "test/good/0002", "test/bad/000"):
+        save(root / f"{name}.JPG", photo(len(name)))
+    save(root / "ground_truth" / "bad" / "000.png", mask())
+    (bad,) = open_dataset(root).select(label="defect")
+    assert (bad.defect_type, bad.masks[0].name) == ("bad", "000.png")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("object,split", "category,split", "expected columns object, split"),
+        ("candle,", "capsules,", r"expected images of candle, found those of \['capsules', 'pcb1'\]"),
+        ("candle,train", "candle,validation", "found validation normal"),
+        ("Normal/0002", "Normal/0009", r"expected candle/Data/Images/Normal/0009\.JPG in .*, found none"),
+        ("candle/Data/Masks/Anomaly/001", "../elsewhere/001", r"expected \.\./elsewhere/001\.png in"),
+        ("pcb1", "\0\xff", "expected a table of text"),
+    ],
+)
+def test_a_wrong_visa_table_is_named(visa, old, new, message):
+    table = visa / "split_csv" / "1cls.csv"
+    table.write_bytes(table.read_text().replace(old, new).encode("latin-1"))
+    with pytest.raises(DataError, match=message):
+        open_dataset(visa / "candle")
+
+
+def test_visa_without_its_table_says_where_it_belongs(visa):
+    shutil.rmtree(visa / "split_csv")
+    with pytest.raises(DataError, match=r"cannot read .*1cls\.csv: .*; it comes with VisA"):
+        open_dataset(visa / "candle")
 
 
 def test_mvtec_loco_keeps_channels_apart_and_names_them(mvtec_loco):
@@ -210,6 +292,33 @@ def test_folders_that_are_no_data_set(tmp_path, folder):
 def test_a_folder_of_categories_names_one_to_choose(mvtec_loco):
     with pytest.raises(DataError, match=r"give one of its 1, e\.g\. .*box"):
         open_dataset(mvtec_loco.parent)
+
+
+def test_grey_masks_may_be_stored_as_colour_or_with_a_palette(mvtec_loco):
+    path = mvtec_loco / "ground_truth" / "logical_anomalies" / "000" / "001.png"
+    record = open_dataset(mvtec_loco).select(label="logical_anomalies")[0]
+    save(path, np.dstack([mask(254)] * 3))
+    assert read_channels(record)[1].pixel_value == 254
+    palette = Image.fromarray((mask() > 0).astype(np.uint8), "L").convert("P")
+    palette.putpalette([0, 0, 0, 200, 0, 30])
+    palette.save(path)
+    np.testing.assert_array_equal(read_masks(record)[1], mask() > 0)
+
+
+def test_categories_are_the_folders_that_open(visa, mvtec_ad, mvtec_loco, folder):
+    assert categories(visa) == [visa / "candle"]
+    assert categories(mvtec_loco.parent) == [mvtec_loco, mvtec_ad]  # `parts` beside them is a plain folder
+    for root in (mvtec_ad, visa / "candle", folder):
+        assert categories(root) == [root]
+
+
+def test_categories_of_plain_folders(tmp_path):
+    for name in ("nuts", "bolts"):
+        save(tmp_path / name / "good" / "0.png", photo(1))
+    (tmp_path / "notes").mkdir()
+    assert [path.name for path in categories(str(tmp_path))] == ["bolts", "nuts"]
+    with pytest.raises(DataError, match="expected a category or folders that are some, found none"):
+        categories(tmp_path / "notes")
 
 
 def test_juice_bottle(shared):
