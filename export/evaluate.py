@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from lad_edge.datasets import Dataset, Record, read_masks
+from lad_edge.datasets import Channel, Dataset, Record, read_channels
 from lad_edge.errors import DataError
 from lad_edge.images import read_image
 from lad_edge.inspector import Inspector
-from lad_edge.metrics import PixelAuroc, auroc
+from lad_edge.metrics import LIMITS, OverlapAreas, PixelAuroc, Region, Roi, auroc, components
 from lad_edge.values import Frame, Result, Verdict
 
 GOOD = "good"
+PRO = "pro"
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,13 @@ class Evaluation:
 
 
 def evaluate(inspector: Inspector, dataset: Dataset, progress: Any = iter) -> Evaluation:
-    """Judge every test image and compute image AUROC per label, pixel AUROC, and the rates at the engine's threshold.
+    """Judge every test image; figures of merit as metrics (methods card §12), the areas of curves between 0 and 1.
 
-    Raises DataError if the test split lacks good or anomalous images.
+    image_auroc: good against all anomalous images; _by_label, and _mean over the labels. pixel_auroc and aupro_0.3: of
+    all images, where there are masks. au_spro_by_label, and _mean over the labels: limit of the false positive rate →
+    area, where a defects_config.json says what is enough of a defect. Then the rates at the engine's threshold. Pixels
+    are those of the mask or, of a good image, of the image. Raises DataError if the test split lacks good or anomalous
+    images, or a mask holds a defect that the config does not know.
     """
     test = dataset.select(split="test")
     if not any(r.label == GOOD for r in test) or not any(r.label != GOOD for r in test):
@@ -55,13 +58,14 @@ def evaluate(inspector: Inspector, dataset: Dataset, progress: Any = iter) -> Ev
             f"{dataset.root}: expected good and anomalous test images, found {_counts(test)}; add them or point --data elsewhere"
         )
     started = time.monotonic()
-    pixels = PixelAuroc()
+    pixels = _Pixels(dataset, inspector.bundle.manifest.contract.roi)
     everything: list[Judged] = []
     for record in progress(test):
-        everything.append(Judged(record, inspector.inspect(_frame(record, len(everything)))))
-        _add_pixels(pixels, everything[-1])
+        frame = _frame(record, len(everything))
+        everything.append(Judged(record, inspector.inspect(frame)))
+        pixels.add(everything[-1], frame)
     judged = tuple(one for one in everything if one.result.score is not None)
-    metrics = _metrics(judged, pixels) | _rates(judged, inspector.threshold)
+    metrics = _image_metrics(judged) | pixels.metrics() | _rates(judged, inspector.threshold)
     metrics["seconds"] = round(time.monotonic() - started, 1)
     unjudged = tuple(one for one in everything if one.result.score is None)
     return Evaluation(judged, unjudged, metrics | {"images": _counts(test), "not_judged": len(unjudged)})
@@ -72,24 +76,57 @@ def _frame(record: Record, seq: int) -> Frame:
     return Frame(seq, record.path.name, image, pixel_format, time.monotonic_ns(), time.time_ns())
 
 
-def _add_pixels(pixels: PixelAuroc, judged: Judged) -> None:
-    """Good images count with an empty mask; anomalous images without a mask say nothing about pixels."""
-    anomaly_map = judged.result.anomaly_map
-    masks = read_masks(judged.record)
-    if anomaly_map is None or (judged.record.label != GOOD and not masks):
-        return
-    mask = np.logical_or.reduce(masks) if masks else np.zeros(anomaly_map.shape, bool)
-    pixels.add(resize_map(anomaly_map, mask.shape), mask)
+class _Pixels:
+    """What is measured pixel by pixel."""
+
+    def __init__(self, dataset: Dataset, roi: Roi | None) -> None:
+        self.roi = roi
+        self.auroc, self.overlap = PixelAuroc(), OverlapAreas()
+        self.defects = {defect.pixel_value: defect for defect in dataset.defects}
+        labels = {record.label for record in dataset.select(split="test")} - {GOOD}
+        self.spro = tuple(sorted(labels)) if self.defects else ()
+
+    def add(self, judged: Judged, frame: Frame) -> None:
+        """Good images count with an empty mask; anomalous images without a mask say nothing about pixels."""
+        anomaly_map, record = judged.result.anomaly_map, judged.record
+        channels = read_channels(record)
+        if anomaly_map is None or frame.image is None or (record.label != GOOD and not channels):
+            return
+        empty = np.zeros(channels[0].mask.shape if channels else frame.image.shape[:2], bool)
+        mask = np.logical_or.reduce([empty, *(channel.mask for channel in channels)])
+        regions: dict[str, list[Region]] = {PRO: components(mask)}
+        for label in self.spro:
+            if record.label in (GOOD, label):
+                regions[label] = [self._region(record, channel) for channel in channels]
+        self.auroc.add(self.overlap.add(anomaly_map, mask, regions, self.roi), mask)
+
+    def _region(self, record: Record, channel: Channel) -> Region:
+        defect, pixels = self.defects.get(channel.pixel_value), np.flatnonzero(channel.mask)
+        if defect is None or not len(pixels):
+            raise DataError(
+                f"{record.path}: expected masks with a value of defects_config.json ({sorted(self.defects)}), "
+                f"found {channel.pixel_value}; restore the masks or the config"
+            )
+        return Region(pixels, defect.saturation_px(len(pixels)))
+
+    def metrics(self) -> dict[str, Any]:
+        """Empty without masks."""
+        if not self.auroc.counts.sum(1).all():
+            return {}
+        areas = self.overlap.areas()
+        found = {"pixel_auroc": round(self.auroc.value(), 4), "aupro_0.3": round(areas.pop(PRO)[0.3], 4)}
+        if not areas:
+            return found
+        mean = {limit: float(np.mean([curve[limit] for curve in areas.values()])) for limit in LIMITS}
+        by_label = {label: _rounded(curve) for label, curve in sorted(areas.items())}
+        return found | ({"au_spro_mean": _rounded(mean)} if len(areas) > 1 else {}) | {"au_spro_by_label": by_label}
 
 
-def resize_map(anomaly_map: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """The map at the size of the mask: bring maps to masks, never masks to maps."""
-    height, width = shape
-    resized: NDArray[np.float32] = cv2.resize(anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR)
-    return resized
+def _rounded(areas: Mapping[float, float]) -> dict[str, float]:
+    return {f"{limit:g}": round(area, 4) for limit, area in areas.items()}
 
 
-def _metrics(judged: Sequence[Judged], pixels: PixelAuroc) -> dict[str, Any]:
+def _image_metrics(judged: Sequence[Judged]) -> dict[str, Any]:
     ordered = {rank: position for position, rank in enumerate(sorted({one.rank for one in judged}))}
     ranks = {
         label: [ordered[one.rank] for one in judged if one.record.label == label]
@@ -100,10 +137,7 @@ def _metrics(judged: Sequence[Judged], pixels: PixelAuroc) -> dict[str, Any]:
     found: dict[str, Any] = {"image_auroc": round(auroc(good, [r for label in labels for r in ranks[label]]), 4)}
     if len(per_label) > 1:
         found["image_auroc_mean"] = round(float(np.mean(list(per_label.values()))), 4)
-    found["image_auroc_by_label"] = per_label
-    if pixels.counts.sum(1).all():
-        found["pixel_auroc"] = round(pixels.value(), 4)
-    return found
+    return found | {"image_auroc_by_label": per_label}
 
 
 def _rates(judged: Sequence[Judged], threshold: float) -> dict[str, Any]:

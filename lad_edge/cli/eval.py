@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
     Tile = tuple[str, NDArray[np.uint8], NDArray[np.uint8]]
 
+_DESCRIPTION = """\
+Measures on test images:
+
+  image AUROC     good against anomalous images: all of them, each kind, mean of the kinds
+  pixel AUROC     good against anomalous pixels of all images, where there are masks
+  AUPRO@0.3       overlap of each connected defect, up to 30 % false pixels
+  AU-sPRO         overlap of each MVTec LOCO defect, as far as defects_config.json asks for it, up to 1, 5, 10, 30 and
+                  100 % false pixels: each kind, mean of the kinds
+  and what the threshold does.
+"""
 _EPILOG = """\
 examples:
   lad-edge eval runs/part                                   on the test images of the data set it was trained on
@@ -36,7 +46,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser = verbs.add_parser(
         "eval",
         help="measure a trained detector on a test set (workstation)",
-        description="Image AUROC per kind of anomaly, pixel AUROC, and what the threshold does on test images.",
+        description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -44,7 +54,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="data set with test images; default: the one of the training"
     )
-    parser.add_argument("--layout", default="auto")
+    parser.add_argument("--layout", default="auto", help="layout of the data; default: by the names of its folders")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where figures and pictures go; default: RUN/eval, or X-eval"
     )
@@ -153,12 +163,25 @@ def _print(metrics: dict[str, object], dataset: Dataset, found: Evaluation, out:
         "image_auroc_by_label",
         "image_auroc_mean",
         "pixel_auroc",
+        "aupro_0.3",
+        "au_spro_by_label",
+        "au_spro_mean",
         "threshold",
         "false_rejects",
         "misses",
     ):
         if name in metrics:
-            print(f"  {name.replace('_', ' '):22} {metrics[name]}")
+            print(f"  {name.replace('_', ' '):22} {_text(metrics[name])}")
     for one in found.unjudged:
         print(f"  not judged: {one.record.path}: {one.result.detail}")
     print(f"figures and pictures: {out}")
+
+
+def _text(figure: object) -> str:
+    """A table of figures in one line, each with its name."""
+    if not isinstance(figure, dict):
+        return str(figure)
+    cells = (
+        f"{name} ({_text(value)})" if isinstance(value, dict) else f"{name}: {value}" for name, value in figure.items()
+    )
+    return ", ".join(cells)

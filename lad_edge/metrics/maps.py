@@ -12,9 +12,7 @@ Roi = tuple[int, int, int, int]  # x, y, width, height in pixels of the image
 UNSEEN = np.finfo(np.float32).min  # outside the region of interest nothing is ever predicted
 
 
-def resize_map(
-    anomaly_map: NDArray[np.float32], shape: tuple[int, ...], roi: Roi | None = None
-) -> NDArray[np.float32]:
+def resize_map(anomaly_map: NDArray[np.float32], shape: tuple[int, ...], roi: Roi | None = None) -> NDArray[np.float32]:
     """A map (h, w) at the size (H, W) of an image, bilinear with half-pixel centres.
 
     roi: where in the image the map lies; the rest gets the lowest score. Raises DataError if it leaves the image.
@@ -24,7 +22,9 @@ def resize_map(
         return np.asarray(cv2.resize(anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
     x, y, roi_width, roi_height = roi
     if x + roi_width > width or y + roi_height > height:
-        raise DataError(f"the region of interest {roi} leaves a mask of {width} x {height} px; expected one of its size")
+        raise DataError(
+            f"the region of interest {roi} leaves a mask of {width} x {height} px; expected one of its size"
+        )
     placed = np.full((height, width), UNSEEN, np.float32)
     placed[y : y + roi_height, x : x + roi_width] = resize_map(anomaly_map, (roi_height, roi_width))
     return placed

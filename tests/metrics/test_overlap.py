@@ -1,5 +1,6 @@
 """PRO and sPRO areas against the slow and obvious way: a prediction for each threshold, a mean overlap, a trapezoid."""
 
+import itertools
 import tracemalloc
 
 import numpy as np
@@ -33,7 +34,7 @@ def curve_point(images, threshold):
 
 def trapezoid(points, limit):
     area = 0.0
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
         if x0 < limit and x1 > x0:
             end = min(x1, limit)
             area += (end - x0) * (y0 + y0 + (y1 - y0) * (end - x0) / (x1 - x0)) / 2
