@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lad_edge.export import efficient_ad, ulsad
+from lad_edge.export import efficient_ad, fod, ulsad
 from lad_edge.export.calibrate import Measured, Pipeline, calibrate
 from lad_edge.export.evaluate import evaluate
 from lad_edge.export.exporter import Exported, Exporter
@@ -27,7 +27,12 @@ from lad_edge.thresholds import parse_policy
 from lad_edge.training.fit import load_networks
 from lad_edge.training.run_folder import RunDescription
 
-EXPORTERS: dict[str, Exporter] = {"efficient_ad": efficient_ad, "dfsc": efficient_ad, "ulsad": ulsad}
+EXPORTERS: dict[str, Exporter] = {
+    "efficient_ad": efficient_ad,
+    "dfsc": efficient_ad,
+    "ulsad": ulsad,
+    "fod": fod,
+}
 GOLDEN_TOLERANCE = {
     "f32": 1e-3,
     "bf16": 5e-2,

@@ -48,9 +48,9 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
 @torch.no_grad()
 def as_convolution(layer: nn.ConvTranspose2d) -> nn.Conv2d:
     """A transposed convolution of stride 1 as the ordinary one that it is: kernels flipped, inputs and outputs exchanged (§4.2)."""
-    if layer.stride != (1, 1):
-        raise ValueError(f"expected stride 1, got {layer.stride}")
-    pads = [kernel - 1 - int(pad) for kernel, pad in zip(layer.kernel_size, layer.padding, strict=True)]
+    if layer.stride != (1, 1) or isinstance(layer.padding, str):
+        raise ValueError(f"expected stride 1 and padding in numbers, got {layer.stride} and {layer.padding}")
+    pads = [kernel - 1 - pad for kernel, pad in zip(layer.kernel_size, layer.padding, strict=True)]
     made = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size, padding=tuple(pads))  # type: ignore[arg-type]
     made.weight.copy_(layer.weight.flip(2, 3).transpose(0, 1))
     made.bias.copy_(layer.bias)  # type: ignore[union-attr, arg-type]

@@ -11,6 +11,7 @@ from lad_edge.bundle import Bundle, Calibration, Manifest
 from lad_edge.errors import EngineError
 from lad_edge.scoring.base import FrameScorer, GraphRunner, Setup
 from lad_edge.scoring.efficient_ad import EfficientAdScorer
+from lad_edge.scoring.fod import FodScorer
 from lad_edge.scoring.ulsad import UlsadScorer
 
 __all__ = ["SCORERS", "FrameScorer", "GraphRunner", "Setup", "open_calibrated", "open_scorer"]
@@ -19,6 +20,7 @@ SCORERS: dict[str, Callable[[Setup], FrameScorer]] = {
     "efficient_ad": EfficientAdScorer,
     "dfsc": EfficientAdScorer,
     "ulsad": UlsadScorer,
+    "fod": FodScorer,
 }
 
 

@@ -17,6 +17,7 @@ from lad_edge.datasets import Dataset, open_dataset
 from lad_edge.detectors.batches import Images
 from lad_edge.detectors.dfsc import DfscConfig, DfscTask
 from lad_edge.detectors.efficient_ad import EfficientAd, EfficientAdConfig, EfficientAdTask
+from lad_edge.detectors.fod import Fod, FodConfig, FodTask
 from lad_edge.detectors.ulsad import Ulsad, UlsadConfig, UlsadTask
 from lad_edge.errors import DataError, UsageError
 from lad_edge.images import read_image
@@ -60,6 +61,7 @@ METHODS = {
     "efficient_ad": Method(EfficientAdConfig, EfficientAd.of, EfficientAdTask),
     "dfsc": Method(DfscConfig, EfficientAd.of, DfscTask),
     "ulsad": Method(UlsadConfig, Ulsad, UlsadTask),
+    "fod": Method(FodConfig, Fod, FodTask),
 }
 
 

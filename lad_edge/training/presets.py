@@ -20,5 +20,16 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "paper": {},
         "cpu": {"decoder": "projected", "steps": 800, "learning_rate": 1e-3, "schedule": "cosine"},
     },
+    "fod": {
+        "paper": {},
+        "cpu": {
+            "width_fine": 128,
+            "width_coarse": 256,
+            "heads": 4,
+            "steps": 1500,
+            "learning_rate": 5e-4,
+            "schedule": "cosine",
+        },
+    },
 }
 DETECTORS = tuple(PRESETS)

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from lad_edge.export import fod, ulsad
 from lad_edge.export.folding import as_convolution, fold_batch_norms
-from lad_edge.export.ulsad import fold
 from torch import nn
 
 from lad_edge.backbones.frozen import backbone
+from lad_edge.detectors.fod import Fod, FodConfig, rebuilding_error
 from lad_edge.detectors.ulsad import Ulsad, UlsadConfig
 
 pytestmark = pytest.mark.torch
@@ -64,6 +65,29 @@ def test_folded_ulsad_gives_what_the_unfolded_networks_give(local_only, decoder)
     expected = [described, reconstructed[:, : networks.channels] if local_only else reconstructed]
     if not local_only:
         expected.append(networks.autoencoder(image))
-    for found, wanted in zip(fold(networks)(image), expected, strict=True):
+    for found, wanted in zip(ulsad.fold(networks)(image), expected, strict=True):
         torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-3)
     assert all(torch.equal(value, before[key]) for key, value in networks.state_dict().items())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("i2_residual", [False, True])
+def test_folded_fod_with_constant_reference_keys_gives_what_the_unfolded_networks_give(i2_residual):
+    torch.manual_seed(0)
+    networks = with_lively_norms(
+        Fod(FodConfig(width_fine=32, width_coarse=64, heads=4, layers=2, i2_residual=i2_residual))
+    )
+    networks.reference_fine.normal_()
+    networks.reference_coarse.normal_()
+    image = torch.randn(1, 3, 256, 256)
+    outputs = fod.fold(networks)(image)
+    for level, (error, _) in enumerate(networks(image)):
+        features, rebuilt, queries, sigmas = outputs[4 * level : 4 * level + 4]
+        tokens, network = networks.tokens(image, level), networks.levels[level]
+        torch.testing.assert_close(features.flatten(2).transpose(1, 2), tokens, atol=1e-4, rtol=1e-3)
+        found = rebuilding_error(tokens, rebuilt.flatten(2).transpose(1, 2))
+        torch.testing.assert_close(found, error, atol=1e-3, rtol=1e-3)
+        first = network.layers[0].inter["query"](network.embed(tokens) + network.position)
+        torch.testing.assert_close(queries[:1], first, atol=1e-4, rtol=1e-3)
+        assert float(sigmas.min()) >= 1e-5
+        assert float(sigmas.max()) <= 2.0001

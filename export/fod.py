@@ -1,0 +1,145 @@
+"""The graph of FOD: image → features, rebuilt features, and the queries and widths that the divergence is computed from.
+
+Foldings, each exact (methods card §5.7): the reference branch does not depend on the picture, so its embedding, keys and values are
+constants; the targets and widths of the intra branch are not needed; batch norms go into the convolutions before them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from lad_edge.export.exporter import Exported, Normalisation, Raw, trace
+from lad_edge.export.folding import fold_batch_norms
+from torch import Tensor, nn
+
+from lad_edge.detectors.fod import (
+    LEVELS,
+    Fod,
+    FodConfig,
+    I2Layer,
+    LevelNetwork,
+    modulated,
+    split_heads,
+    to_tokens,
+    width_of,
+)
+from lad_edge.scoring.fod import GRAPH, table_name, tail
+
+
+class FoldedLayer(nn.Module):
+    """A layer with the keys and values of the reference as constants: tokens → (tokens, queries (L, d), σ (L, 2·heads))."""
+
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, layer: I2Layer, known: Tensor) -> None:
+        super().__init__()
+        self.layer = layer
+        self.register_buffer("keys", layer.inter["key"](known))
+        self.register_buffer("values", layer.inter["value"](known))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `I2Layer`, without the targets."""
+        layer = self.layer
+        queries = layer.inter["query"](x)
+        q, k, v = (layer.intra[name](x) for name in ("query", "key", "value"))
+        difference = self._attend(q, k, v) - self._attend(queries, self.keys, self.values)
+        y = layer.norm(difference + x if layer.residual else difference)
+        return layer.norm_out(y + layer.feed_forward(y)), queries, width_of(layer.inter_sigma(x))
+
+    def _attend(self, *qkv: Tensor) -> Tensor:
+        q, k, v = (split_heads(x, self.layer.heads) for x in qkv)
+        softmax = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), -1)
+        return (softmax @ v).transpose(1, 2).flatten(2)
+
+
+class FoldedLevel(nn.Module):
+    """Features (1, C, h, w) of one level → features, rebuilt features (1, C, h, w), queries (layers, L, d), σ (layers, L, 2·heads)."""
+
+    def __init__(self, network: LevelNetwork, known: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        embedded = network.embed_reference(known) + network.position
+        self.layers = nn.ModuleList(FoldedLayer(layer, embedded) for layer in network.layers)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As `LevelNetwork`, with what the divergence is made of."""
+        shape, tokens = features.shape, to_tokens(features)
+        x = self.network.embed(tokens) + self.network.position
+        queries, sigmas = [], []
+        for layer in self.layers:
+            x, query, sigma = layer(x)
+            queries.append(query)
+            sigmas.append(sigma)
+        rebuilt = self.network.rebuild(self.network.norm(x))
+        as_map = [part.transpose(1, 2).reshape(shape) for part in (tokens, rebuilt)]
+        return as_map[0], as_map[1], torch.cat(queries), torch.cat(sigmas)
+
+
+class FoldedFod(nn.Module):
+    """Normalised image (1, 3, side, side) → the four outputs of both levels."""
+
+    def __init__(self, networks: Fod) -> None:
+        super().__init__()
+        self.backbone = fold_batch_norms(networks.backbone)
+        self.levels = nn.ModuleList(
+            FoldedLevel(network, networks.reference(index))  # type: ignore[arg-type]
+            for index, network in enumerate(networks.levels)
+        )
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """What the edge needs to compute the score."""
+        features = self.backbone(image)
+        return tuple(out for level, part in zip(self.levels, features, strict=True) for out in level(part))
+
+
+@torch.no_grad()
+def fold(networks: Fod) -> FoldedFod:
+    """The network to export; the given networks stay as they are."""
+    return FoldedFod(networks.eval()).eval().requires_grad_(False)
+
+
+def export(networks: Fod, config: FodConfig, _border_mode: str) -> Exported:
+    """One graph for both levels, and the keys of the reference as tables."""
+    folded = fold(networks)
+    outputs = [f"{what}_{level}" for level in LEVELS for what in ("features", "rebuilt", "queries", "sigmas")]
+    parameters = {
+        "blur": config.blur,
+        "channels": [network.embed.in_features for network in networks.levels],
+        "heads": config.heads,
+        "layers": config.layers,
+        "modulation": config.modulation,
+        "sides": [config.side // 8, config.side // 16],
+        "widths": [config.width_fine, config.width_coarse],
+    }
+    tables = {
+        table_name(name): np.stack([layer.keys[0].numpy() for layer in level.layers])
+        for name, level in zip(LEVELS, folded.levels, strict=True)
+    }
+    return Exported({GRAPH: trace(folded, GRAPH, config.side, outputs)}, parameters, tables)
+
+
+def branches(_parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """One map of each level."""
+    return LEVELS
+
+
+def normalise(_raw: Raw, _size: tuple[int, int], _parameters: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """FOD has no calibration of its maps."""
+    return {}
+
+
+def answer(
+    networks: Fod, pixels: Tensor, _normalisation: Normalisation, parameters: Mapping[str, Any]
+) -> tuple[float, Raw]:
+    """The unfolded networks, and the linear tail in float64."""
+    raw, full = {}, np.zeros((), np.float64)
+    for name, side, (error, divergence) in zip(LEVELS, parameters["sides"], networks(pixels), strict=True):
+        small = modulated(error, divergence, str(parameters["modulation"])).reshape(side, side).numpy()
+        enlarge = tail(side, pixels.shape[2], float(parameters["blur"])).astype(np.float64)
+        raw[name], full = small, full + 0.5 * (enlarge @ small @ enlarge.T)
+    return float(full.max()), raw
