@@ -9,7 +9,22 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.harness import Contest, Pace, compare, copy_bytes_per_second, finish, options, show, start
-from lad_edge.kernels import Preprocess, _cpu, distance_map, fuse, label_regions, quantiles, reference
+from lad_edge.kernels import (
+    Codebook,
+    Preprocess,
+    Quantizer,
+    _cpu,
+    distance_map,
+    fuse,
+    label_regions,
+    masked_histogram_score,
+    pack_masks,
+    project_maps,
+    quantiles,
+    reference,
+    symmetric_kl,
+)
+from lad_edge.kernels.resampling import blurred_bilinear
 
 MEAN, STD = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
 GAIN = (1 / (255 * STD)).astype(np.float32).reshape(3, 1, 1)
@@ -150,6 +165,182 @@ def distance_contest(pace: Pace) -> Contest:
     return compare(title, contestants, pace, bytes_moved=a.nbytes + b.nbytes + out.nbytes)
 
 
+def cosine_contest(pace: Pace) -> Contest:
+    """ULSAD's 384 channels, at 64x64."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=(384, 64, 64)).astype(np.float32) for _ in range(2))
+    out, difference = np.empty((64, 64), np.float32), np.empty_like(a)
+
+    def by_numpy() -> object:
+        np.subtract(a, b, out=difference)
+        square, aa, bb, ab = (np.einsum("chw,chw->hw", x, y) for x, y in ((difference,) * 2, (a, a), (b, b), (a, b)))
+        norms = np.maximum(np.sqrt(aa), np.float32(1e-8)) * np.maximum(np.sqrt(bb), np.float32(1e-8))
+        return square / np.float32(384) + np.float32(0.5) * (1 - ab / norms)
+
+    distance_map(a, b, cosine=0.5, out=out)
+    for result in (out, by_numpy()):
+        expect_close(result, reference.distance_map(a, b, cosine=0.5), 1e-5)
+    contestants = {**each_isa(lambda: distance_map(a, b, cosine=0.5, out=out)), "numpy einsum": by_numpy}
+    title = "distance_map: mean square and cosine over 384 channels, 64x64"
+    return compare(title, contestants, pace, bytes_moved=a.nbytes + b.nbytes + out.nbytes)
+
+
+def random_codebook(rng: np.random.Generator, token_width: int, top_entries: int | None) -> Codebook:
+    """512 entries of 64 values, as LADMIM has them; without top_entries nothing is projected."""
+    entries = rng.normal(size=(512, 64)).astype(np.float32)
+    bias = (-0.5 * np.square(entries).sum(1, keepdims=True).T).astype(np.float32)
+    if top_entries is None:
+        return Codebook(None, np.zeros((1, 64), np.float32), entries, bias)
+    projection = rng.normal(0, token_width**-0.5, (64, token_width)).astype(np.float32)
+    return Codebook(projection, rng.normal(0, 0.1, (top_entries, 64)).astype(np.float32), entries, bias)
+
+
+def numpy_codes(book: Codebook, tokens: np.ndarray, top: np.ndarray | int, scores: np.ndarray) -> np.ndarray:
+    """The best numpy form: two products of matrices, in float32, and argmax."""
+    x = tokens if book.projection is None else tokens @ book.projection.T
+    np.matmul(x + book.shift[top], book.entries.T, out=scores)
+    return np.add(scores, book.bias, out=scores).argmax(1)
+
+
+def quantizer_contests(pace: Pace) -> Iterator[Contest]:
+    """Codebook search alone, and LADMIM's star of a top codebook and four levels with its projections."""
+    rng = np.random.default_rng(0)
+    flat = random_codebook(rng, 64, None)
+    books = [random_codebook(rng, 256, rows) for rows in (1, 512, 512, 512, 512)]
+    for title, top, levels, shape in (
+        ("quantizer: 4 x (576 tokens x 64 against 512 entries)", flat, [], (1, 4 * 576, 64)),
+        ("quantizer: star of 1 + 4 codebooks, 576 tokens x 256 to 64 against 512", books[0], books[1:], (5, 576, 256)),
+    ):
+        tokens, codes = rng.normal(size=shape).astype(np.float32), np.empty(shape[:2], np.uint16)
+        quantizer, scores = Quantizer(top, levels), np.empty((shape[1], 512), np.float32)
+
+        def by_numpy(top=top, levels=levels, tokens=tokens, scores=scores) -> list[np.ndarray]:
+            first = numpy_codes(top, tokens[0], 0, scores)
+            return [first, *(numpy_codes(b, e, first, scores) for b, e in zip(levels, tokens[1:], strict=True))]
+
+        quantizer(tokens, codes)
+        wanted = reference.quantize(top, levels, tokens)
+        for result in (codes, np.stack(by_numpy())):
+            if (result == wanted).mean() < 0.999:
+                raise AssertionError("fewer than 99.9 % of the codes agree with float64")
+        contestants = {**each_isa(lambda q=quantizer, t=tokens, c=codes: q(t, c)), "numpy, matmul and argmax": by_numpy}
+        yield compare(title, contestants, pace, bytes_moved=tokens.nbytes + codes.nbytes)
+
+
+def histogram_contest(pace: Pace) -> Contest:
+    """LADMIM's 16 masks over 4 levels of 576 codes."""
+    rng = np.random.default_rng(0)
+    masks = np.argsort(rng.random((16, 576)), axis=1) < 130
+    packed, codes = pack_masks(masks), rng.integers(0, 512, (4, 576)).astype(np.uint16)
+    logits, out = rng.normal(size=(16, 4, 512)).astype(np.float32), np.empty(16, np.float32)
+    tokens = np.stack([np.flatnonzero(mask) for mask in masks])  # the masks are fixed: their lists cost nothing here
+    first_bin = (512 * np.arange(16 * 4)).reshape(16, 4, 1)
+
+    def by_numpy() -> np.ndarray:
+        bins = codes[:, tokens].transpose(1, 0, 2) + first_bin
+        counted = np.bincount(bins.ravel(), minlength=logits.size).reshape(logits.shape) * np.float32(1 / 130)
+        powers = np.exp(logits - logits.max(axis=2, keepdims=True))
+        return np.abs(powers / powers.sum(axis=2, keepdims=True) - counted).sum(axis=(1, 2), dtype=np.float32)
+
+    masked_histogram_score(codes, packed, logits, out)
+    for result in (out, by_numpy()):
+        expect_close(result, reference.masked_histogram_score(codes, packed, logits), 1e-5)
+    ours = each_isa(lambda: masked_histogram_score(codes, packed, logits, out))
+    title = "masked_histogram_score: 16 masks, 4 levels, 576 tokens, 512 entries"
+    contestants = {**ours, "numpy, bincount": by_numpy}
+    return compare(title, contestants, pace, bytes_moved=logits.nbytes + codes.nbytes + packed.nbytes)
+
+
+def project_contests(pace: Pace) -> Iterator[Contest]:
+    """The tails of ULSAD (one merged map) and FOD (two levels), to 256x256."""
+    rng = np.random.default_rng(0)
+    for name, sides, border, corners in (("ULSAD", (32,), "reflect101", False), ("FOD", (32, 16), "symmetric", True)):
+        maps = [rng.random((side, side), np.float32) for side in sides]
+        enlarge = [blurred_bilinear(side, 256, 4.0, border=border, corners=corners) for side in sides]
+        flipped = [np.ascontiguousarray(matrix.T) for matrix in enlarge]
+        weights, out, part = [0.5] * len(maps), np.empty((256, 256), np.float32), np.empty((256, 256), np.float32)
+
+        def by_numpy(maps=maps, enlarge=enlarge, flipped=flipped, out=out, part=part) -> object:
+            np.matmul((np.float32(0.5) * enlarge[0]) @ maps[0], flipped[0], out=out)
+            for i in range(1, len(maps)):
+                np.add(out, np.matmul((np.float32(0.5) * enlarge[i]) @ maps[i], flipped[i], out=part), out=out)
+            np.add(out, np.float32(0.1), out=out)
+            return np.unravel_index(out.argmax(), out.shape)
+
+        arguments = (maps, enlarge, enlarge, weights, 0.1, out)
+        for call in (lambda a=arguments: project_maps(*a), by_numpy):
+            call()
+            expect_close(out, reference.project_maps(*arguments[:5])[1], 1e-6)
+        contestants = {**each_isa(lambda a=arguments: project_maps(*a)), "numpy, matmul and argmax": by_numpy}
+        title = f"project_maps: {name}, {' and '.join(f'{s}x{s}' for s in sides)} -> 256x256, blurred, with its maximum"
+        yield compare(title, contestants, pace, bytes_moved=sum(m.nbytes for m in (*maps, *enlarge, *enlarge, out)))
+
+
+def numpy_symmetric_kl(queries: np.ndarray, keys: np.ndarray, sigmas: np.ndarray, heads: int, side: int) -> np.ndarray:
+    """As the equation reads, head by head, in float32 with BLAS for the scores."""
+    width, out = queries.shape[1] // heads, np.zeros(len(queries), np.float32)
+    grid, epsilon = np.arange(side, dtype=np.float32), np.float32(1e-4)
+    for h in range(heads):
+        of_head = np.s_[:, h * width : (h + 1) * width]
+        scores = queries[of_head] @ keys[of_head].T * np.float32(width**-0.5)
+        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+        s = powers / powers.sum(axis=1, keepdims=True)
+        t = numpy_target(sigmas[:, 2 * h : 2 * h + 2], grid)
+        out += ((t - s) * (np.log(t + epsilon) - np.log(s + epsilon))).sum(axis=1)
+    return out / np.float32(heads)
+
+
+def numpy_target(sigmas: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """(L, L): the outer products of the two normalised Gaussians of each token."""
+    factors = []
+    for centre, sigma in zip(np.divmod(np.arange(len(sigmas)), len(grid)), sigmas.T, strict=True):
+        row = np.exp(np.float32(-0.5) * np.square((centre[:, None].astype(np.float32) - grid) / sigma[:, None]))
+        factors.append(row / row.sum(axis=1, keepdims=True))
+    return (factors[0][:, :, None] * factors[1][:, None, :]).reshape(len(sigmas), -1)
+
+
+def numpy_symmetric_kl_in_place(
+    queries: np.ndarray, keys: np.ndarray, sigmas: np.ndarray, heads: int, side: int, s: np.ndarray
+) -> np.ndarray:
+    """The same with one logarithm of the quotient and few new arrays: the best numpy form we know. s: (L, L)."""
+    width, out = queries.shape[1] // heads, np.zeros(len(queries), np.float32)
+    grid, epsilon = np.arange(side, dtype=np.float32), np.float32(1e-4)
+    for h in range(heads):
+        of_head = np.s_[:, h * width : (h + 1) * width]
+        np.matmul(queries[of_head] * np.float32(width**-0.5), keys[of_head].T, out=s)
+        np.exp(np.subtract(s, s.max(axis=1, keepdims=True), out=s), out=s)
+        np.multiply(s, 1 / s.sum(axis=1, keepdims=True), out=s)
+        t = numpy_target(sigmas[:, 2 * h : 2 * h + 2], grid)
+        difference = t - s
+        np.divide(np.add(t, epsilon, out=t), np.add(s, epsilon, out=s), out=t)
+        out += np.einsum("ij,ij->i", difference, np.log(t, out=t))
+    return out / np.float32(heads)
+
+
+def symmetric_kl_contests(pace: Pace) -> Iterator[Contest]:
+    """One layer of each of FOD's levels."""
+    rng = np.random.default_rng(0)
+    for side, width in ((32, 256), (16, 512)):
+        queries, keys = (rng.normal(size=(side**2, width)).astype(np.float32) for _ in range(2))
+        sigmas = rng.uniform(1.1e-5, 2, (side**2, 16)).astype(np.float32)
+        out, square = np.zeros(side**2, np.float32), np.empty((side**2, side**2), np.float32)
+
+        def ours(q=queries, k=keys, s=sigmas, side=side, out=out) -> object:
+            return symmetric_kl(q, k, s, heads=8, side=side, weight=1.0, out=out)
+
+        def by_numpy(q=queries, k=keys, s=sigmas, side=side) -> np.ndarray:
+            return numpy_symmetric_kl(q, k, s, 8, side)
+
+        def in_place(q=queries, k=keys, s=sigmas, side=side, square=square) -> np.ndarray:
+            return numpy_symmetric_kl_in_place(q, k, s, 8, side, square)
+
+        ours()
+        for result in (out, by_numpy(), in_place()):
+            expect_close(result, reference.symmetric_kl(queries, keys, sigmas, heads=8, side=side), 2e-5)
+        contestants = {**each_isa(ours), "numpy in place, one log": in_place, "numpy, as the equation reads": by_numpy}
+        yield compare(f"symmetric_kl: {side}x{side} tokens x {width}, 8 heads", contestants, pace)
+
+
 def quantiles_contest(pace: Pace) -> Contest:
     """The calibration of 54 validation images."""
     maps = np.random.default_rng(0).gamma(2, 0.01, (54, 56, 56)).astype(np.float32)
@@ -187,8 +378,9 @@ def main() -> None:
     pace = start(arguments)
     cv2.setNumThreads(1)
     print(f"a copy far beyond the caches moves {copy_bytes_per_second(1 << 28, pace) / 1e9:.1f} GB/s on one thread")
-    contests = [preprocess_contest(pace), *fuse_contests(pace)]
-    contests += [distance_contest(pace), quantiles_contest(pace), regions_contest(pace)]
+    contests = [preprocess_contest(pace), *fuse_contests(pace), distance_contest(pace), cosine_contest(pace)]
+    contests += [*quantizer_contests(pace), histogram_contest(pace), *project_contests(pace)]
+    contests += [*symmetric_kl_contests(pace), quantiles_contest(pace), regions_contest(pace)]
     for contest in contests:
         show(contest, copy_bytes_per_second(contest.bytes_moved, pace))
     finish(arguments, contests)

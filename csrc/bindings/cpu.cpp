@@ -36,6 +36,8 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("use_isa", &use_isa, py::arg("name"), "Pin the instruction set; for tests and benchmarks.");
     m.def("exponential", py::vectorize([](float x) { return lad::exponential(x); }), py::arg("x"),
           "e^x as the kernels compute it; for tests.");
+    m.def("power_of_two", py::vectorize([](float x) { return lad::power_of_two(x); }), py::arg("x"),
+          "2^x as the kernels compute it; for tests.");
     m.def("logarithm", py::vectorize([](float x) { return lad::logarithm(x); }), py::arg("x"),
           "ln x as the kernels compute it; for tests.");
     bind_preprocess(m);

@@ -30,7 +30,7 @@ struct Scratch {
     }
 };
 
-// Six rows of query . key for one head, unscaled.
+// Six rows of exponents of the softmax for one head: query . key, scaled with the keys.
 template <typename V>
 LAD_INLINE void multiply_rows(const CorrelationSpec& spec, Scratch& s, const float* queries, int first) {
     const float* lines[lines_at_once];
@@ -47,9 +47,9 @@ LAD_INLINE void multiply_rows(const CorrelationSpec& spec, Scratch& s, const flo
 
 // Powers of the softmax in place, zeros behind the last one; returns 1 / their sum.
 template <typename V>
-LAD_INLINE float softmax_powers(float* __restrict row, int n, int padded, float scale) {
+LAD_INLINE float softmax_powers(float* __restrict row, int n, int padded) {
     const float top = row_max<V>(row, n);
-    for (int j = 0; j < n; ++j) row[j] = exponential((row[j] - top) * scale);
+    for (int j = 0; j < n; ++j) row[j] = power_of_two(row[j] - top);
     std::fill(row + n, row + padded, 0.0f);
     return 1.0f / row_sum<V>(row, n);
 }
@@ -60,7 +60,7 @@ template <typename V>
 LAD_INLINE void gaussian_row(float sigma, int centre, int side, float* __restrict out) {
     for (int j = 0; j < side; ++j) {
         const float distance = static_cast<float>(j - centre) / sigma;
-        out[j] = exponential(-0.5f * (distance * distance));
+        out[j] = power_of_two((-0.5f * log2_e) * (distance * distance));
     }
     const float scale = 1.0f / row_sum<V>(out, side);
     for (int j = 0; j < side; ++j) out[j] *= scale;
@@ -93,13 +93,12 @@ template <typename V>
 LAD_INLINE void head_body(const CorrelationSpec& spec, Scratch& s, const float* queries, const float* sigmas,
                           float* out) {
     const int n = spec.tokens(), padded = s.keys.padded_rows();
-    const float scale = 1.0f / std::sqrt(static_cast<float>(spec.head_width()));
     const float share = spec.weight / static_cast<float>(spec.heads);
     for (int first = 0; first < n; first += lines_at_once) {
         multiply_rows<V>(spec, s, queries, first);
         for (int t = 0; t < lines_at_once && first + t < n; ++t) {
             float* row = s.scores.data() + static_cast<std::size_t>(t) * padded;
-            const float over_sum = softmax_powers<V>(row, n, padded, scale);
+            const float over_sum = softmax_powers<V>(row, n, padded);
             target_row<V>(spec, s, sigmas + static_cast<std::size_t>(first + t) * 2 * spec.heads, first + t);
             out[first + t] += share * divergence<V>(s.target.data(), row, over_sum, padded);
         }
@@ -150,9 +149,10 @@ std::int64_t symmetric_kl(const CorrelationSpec& spec, const float* queries, con
     scratch.prepare(spec);
     const Head add_head = versions[static_cast<int>(active_isa())];
     const std::size_t tokens = spec.tokens(), values = tokens * spec.width;
+    const float scale = log2_e / std::sqrt(static_cast<float>(spec.head_width()));
     for (int h = 0; h < spec.heads; ++h) {
         const int begin = h * spec.head_width();
-        scratch.keys.pack(keys + begin, spec.tokens(), spec.head_width(), spec.width);
+        scratch.keys.pack(keys + begin, spec.tokens(), spec.head_width(), spec.width, scale);
         add_head(spec, scratch, queries + begin, sigmas + 2 * h, out);
     }
     const std::int64_t bad_keys = count_nonfinite(keys, values);

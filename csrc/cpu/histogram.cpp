@@ -55,8 +55,8 @@ LAD_INLINE float distance_of_level(const float* logits, int entries, const std::
     const int n = static_cast<int>(whole_lanes(entries));
     const float top = row_max<V>(logits, entries);
     std::copy_n(logits, entries, row);
-    std::fill(row + entries, row + n, -std::numeric_limits<float>::max());  // e^-87 each: too little to be seen
-    for (int k = 0; k < n; ++k) row[k] = exponential(row[k] - top);
+    std::fill(row + entries, row + n, -std::numeric_limits<float>::max());  // 2^-125 each: too little to be seen
+    for (int k = 0; k < n; ++k) row[k] = power_of_two((row[k] - top) * log2_e);
     const float scale = 1.0f / row_sum<V>(row, n);
     for (int k = 0; k < n; ++k) {
         const float predicted = row[k] * scale, counted = static_cast<float>(counts[k]) * share;

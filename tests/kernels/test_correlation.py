@@ -188,6 +188,13 @@ def test_exponential_keeps_its_bound() -> None:
     assert np.isnan(_cpu.exponential(np.float32(np.nan)))
 
 
+def test_power_of_two_keeps_its_bound() -> None:
+    x = np.concatenate([np.linspace(-125, 127, 1_000_003), np.linspace(-1, 1, 100_003)]).astype(np.float32)
+    assert_allclose(_cpu.power_of_two(x), np.exp2(x.astype(np.float64)), rtol=ELEMENTARY.rtol)
+    assert np.isnan(_cpu.power_of_two(np.array([np.nan, -np.nan], np.float32))).all()
+    assert_array_equal(_cpu.power_of_two(np.array([-np.inf, -1e30], np.float32)), np.exp2([-125, -125]))
+
+
 def test_logarithm_keeps_its_bound() -> None:
     """Over all of the normal numbers, and close around 1, where the value itself vanishes."""
     every = np.arange(0x00800000, 0x7F800000, 1009, dtype=np.uint32).view(np.float32)

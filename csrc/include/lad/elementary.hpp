@@ -30,12 +30,14 @@ LAD_SHARED bool is_finite(float value) { return (bits_of(value) & 0x7fffffffu) <
 // ln 2 in two parts, the first one with so few bits that its product with an exponent is exact.
 constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
 
+constexpr float log2_e = 1.44269504f;  // e^x = 2^(x log2 e), for powers whose exponents are scaled anyway
+
 // e^x within 1.2e-7 of its value, for x clamped to [-87, 88]: the result stays a normal number. NaN stays NaN.
 LAD_SHARED float exponential(float x) {
     x = x < -87.0f ? -87.0f : x;  // NaN fails both comparisons
     x = x > 88.0f ? 88.0f : x;
     const float shifter = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
-    const float shifted = x * 1.44269504f + shifter;
+    const float shifted = x * log2_e + shifter;
     const float n = shifted - shifter;
     const float r = (x - n * ln2_high) - n * ln2_low;
     float p = 1.0f / 5040;
@@ -49,8 +51,25 @@ LAD_SHARED float exponential(float x) {
     return p * float_of((bits_of(shifted) - bits_of(shifter) + 127u) << 23);
 }
 
+// 2^x within 1.2e-7 of its value, for x up to 127, and 2^-125 below -125; NaN stays NaN. Cheaper than e^x: the split
+// into an integer and the rest is exact.
+LAD_SHARED float power_of_two(float x) {
+    x = x < -125.0f ? -125.0f : x;  // NaN fails the comparison
+    const float shifter = 12582912.0f;
+    const float shifted = x + shifter;
+    const float r = x - (shifted - shifter);
+    float p = 1.53533619e-4f;
+    p = p * r + 1.33988744e-3f;
+    p = p * r + 9.61843736e-3f;
+    p = p * r + 0.0555033247f;
+    p = p * r + 0.240226479f;
+    p = p * r + 0.693147203f;
+    p = p * r + 1.0f;
+    return p * float_of((bits_of(shifted) + 127u) << 23);
+}
+
 // ln x with a relative error below 1.2e-7, for normal positive x; of anything else it makes a finite number.
-// x = 2^n * (1 + r) with 1 + r in [sqrt(1/2), sqrt(2)): ln x = n ln 2 + r - r^2 / 2 + r^3 p(r), p fitted to 3e-8.
+// x = 2^n * (1 + r) with 1 + r in [sqrt(1/2), sqrt(2)): ln x = n ln 2 + r - r^2 / 2 + r^3 q(r), q fitted to 3e-8.
 LAD_SHARED float logarithm(float x) {
     const std::uint32_t bits = bits_of(x), root_half = 0x3f3504f3u;
     const std::int32_t n = static_cast<std::int32_t>(bits - root_half) >> 23;
@@ -62,8 +81,9 @@ LAD_SHARED float logarithm(float x) {
     p = p * r + 0.199630638f;
     p = p * r - 0.25001337f;
     p = p * r + 0.333339107f;
-    const float square = r * r, exponent = static_cast<float>(n);
-    return (r + (((r * square) * p + exponent * ln2_low) - 0.5f * square)) + exponent * ln2_high;
+    p = p * r - 0.5f;
+    const float exponent = static_cast<float>(n);
+    return (r + ((r * r) * p + exponent * ln2_low)) + exponent * ln2_high;
 }
 
 }  // namespace lad

@@ -19,14 +19,15 @@ struct Panels {
     int count = 0, depth = 0;
     std::vector<float> values;  // (count, depth, width)
 
-    // matrix: rows `pitch` values apart. Allocates only when it grows.
-    void pack(const float* matrix, int rows, int new_depth, std::size_t pitch) {
+    // matrix: rows `pitch` values apart; each value times `factor`. Allocates only when it grows.
+    void pack(const float* matrix, int rows, int new_depth, std::size_t pitch, float factor = 1.0f) {
         count = (rows + width - 1) / width, depth = new_depth;
         values.assign(static_cast<std::size_t>(count) * width * depth, 0.0f);
-        for (int row = 0; row < rows; ++row)
-            for (int d = 0; d < depth; ++d)
-                values[(static_cast<std::size_t>(row / width) * depth + d) * width + row % width] =
-                    matrix[row * pitch + d];
+        for (int row = 0; row < rows; ++row) {
+            const float* from = matrix + row * pitch;
+            float* to = values.data() + static_cast<std::size_t>(row / width) * depth * width + row % width;
+            for (int d = 0; d < new_depth; ++d) to[static_cast<std::size_t>(d) * width] = factor * from[d];
+        }
     }
 
     const float* of(int panel) const { return values.data() + static_cast<std::size_t>(panel) * depth * width; }
