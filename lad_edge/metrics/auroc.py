@@ -65,7 +65,8 @@ class PixelAuroc:
 
 def _bins(values: NDArray[np.float32]) -> NDArray[np.intp]:
     """The upper half of the bits."""
-    return (ordered_bits(values) >> np.uint32(16)).astype(np.intp)
+    bins: NDArray[np.intp] = (ordered_bits(values) >> np.uint32(16)).astype(np.intp)
+    return bins
 
 
 def _checked(scores: ArrayLike, name: str) -> NDArray[np.float64]:
