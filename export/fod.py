@@ -64,7 +64,9 @@ class FoldedLevel(nn.Module):
         super().__init__()
         self.network = network
         embedded = network.embed_reference(known) + network.position
-        self.layers = nn.ModuleList(FoldedLayer(layer, embedded) for layer in network.layers)  # type: ignore[arg-type]
+        layers = [FoldedLayer(layer, embedded) for layer in network.layers]  # type: ignore[arg-type]
+        self.layers = nn.ModuleList(layers)
+        self.keys = np.concatenate([layer.keys.numpy() for layer in layers])
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As `LevelNetwork`, with what the divergence is made of."""
@@ -81,15 +83,17 @@ class FoldedLevel(nn.Module):
 
 
 class FoldedFod(nn.Module):
-    """Normalised image (1, 3, side, side) → the four outputs of both levels."""
+    """Normalised image (1, 3, side, side) → the four outputs of both levels. keys: of the reference, per level (layers, L, d)."""
 
     def __init__(self, networks: Fod) -> None:
         super().__init__()
         self.backbone = fold_batch_norms(networks.backbone)
-        self.levels = nn.ModuleList(
+        levels = [
             FoldedLevel(network, networks.reference(index))  # type: ignore[arg-type]
             for index, network in enumerate(networks.levels)
-        )
+        ]
+        self.levels = nn.ModuleList(levels)
+        self.keys = [level.keys for level in levels]
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """What the edge needs to compute the score."""
@@ -109,17 +113,14 @@ def export(networks: Fod, config: FodConfig, _border_mode: str) -> Exported:
     outputs = [f"{what}_{level}" for level in LEVELS for what in ("features", "rebuilt", "queries", "sigmas")]
     parameters = {
         "blur": config.blur,
-        "channels": [network.embed.in_features for network in networks.levels],
+        "channels": list(networks.channels),
         "heads": config.heads,
         "layers": config.layers,
         "modulation": config.modulation,
         "sides": [config.side // 8, config.side // 16],
         "widths": [config.width_fine, config.width_coarse],
     }
-    tables = {
-        table_name(name): np.stack([layer.keys[0].numpy() for layer in level.layers])
-        for name, level in zip(LEVELS, folded.levels, strict=True)
-    }
+    tables = {table_name(name): keys for name, keys in zip(LEVELS, folded.keys, strict=True)}
     return Exported({GRAPH: trace(folded, GRAPH, config.side, outputs)}, parameters, tables)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
     folded = copy.deepcopy(network).eval()
     for parent in folded.modules():
         children = list(parent.named_children())
-        for (_, layer), (name, norm) in zip(children, children[1:], strict=False):
+        for (_, layer), (name, norm) in pairwise(children):
             if isinstance(norm, nn.BatchNorm2d) and isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
                 layer.weight, layer.bias = fuse_conv_bn_weights(
                     layer.weight,

@@ -105,7 +105,7 @@ class SteppedDecoder(nn.Module):
 
 
 class ProjectedDecoder(nn.Module):
-    """Our decoder for short schedules: one linear layer lays the bottleneck out on a quarter of the description's grid, two doublings follow.
+    """Our decoder for short schedules: one linear layer lays the bottleneck out on a quarter of the grid, two doublings follow.
 
     Every cell of the layout has weights of its own, so position is given, where the stepped decoder must learn it from zero padding.
     Trained alone on juice_bottle's descriptions, it explains 90 % of their variance after 800 steps of 8 images; the stepped one 87 %

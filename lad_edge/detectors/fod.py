@@ -96,7 +96,7 @@ class Fod(nn.Module):
     def __init__(self, config: FodConfig) -> None:
         super().__init__()
         kind = backbone(config.backbone)
-        self.config, self.input_mean, self.input_std = config, kind.mean, kind.std
+        self.config, self.channels, self.input_mean, self.input_std = config, kind.channels, kind.mean, kind.std
         self.backbone = kind.structure().requires_grad_(False).eval()
         widths, sides = (config.width_fine, config.width_coarse), (config.side // 8, config.side // 16)
         self.levels = nn.ModuleList(
@@ -171,7 +171,7 @@ class LevelNetwork(nn.Module):
 
 
 class I2Layer(nn.Module):
-    """I2Correlation: attention within the picture minus attention to the reference; no output projection (F-4), scale 1/√(d/heads) (F-5)."""
+    """I2Correlation: attention within the picture minus attention to the reference, without output projection (F-4, F-5)."""
 
     def __init__(self, width: int, heads: int, side: int, *, residual: bool) -> None:
         super().__init__()
@@ -263,12 +263,12 @@ class ReversedGradient(torch.autograd.Function):
     """The identity; gradients change their sign on the way back."""
 
     @staticmethod
-    def forward(_context: object, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(_context: object, x: Tensor) -> Tensor:
         """The same values."""
         return x.view_as(x)
 
     @staticmethod
-    def backward(_context: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(_context: object, gradient: Tensor) -> Tensor:
         """The opposite gradient."""
         return -gradient
 

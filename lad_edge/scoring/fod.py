@@ -1,4 +1,4 @@
-"""FOD at the edge: frame → features, rebuilt features and queries of both levels → errors times divergences → one map (methods card §5.6)."""
+"""FOD at the edge: frame → features, rebuilt features, queries → errors times divergences → one map (methods card §5.6)."""
 
 from __future__ import annotations
 
