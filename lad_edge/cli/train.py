@@ -11,6 +11,7 @@ from typing import Any
 from lad_edge.cli.arguments import add_json, positive_float, positive_int, print_json, roi_px
 from lad_edge.training.presets import DETECTORS, PRESETS, SCHEDULES, SIZES
 
+_DETECTORS = {spelt: name for name in DETECTORS for spelt in (name, name.replace("_", "-"))}
 _SETTINGS = ("backbone", "size", "side", "steps", "batch", "student_batch", "schedule", "seed", "margin")
 
 _EPILOG = """\
@@ -24,6 +25,7 @@ detectors:
   dfsc          EfficientAD with the distinctive feature separation constraint: the better one for logical anomalies
   efficient-ad  EfficientAD as published: a little better on scratches, dents and stains
   ulsad         reconstructs the features of a frozen ImageNet network, from nearby and through a bottleneck
+  fod           rebuilds such features from attention, within the picture and to the mean of the good parts
 
 The paper trains 70 000 steps at size s (hours on a CPU, half an hour on a GPU); size xs is for boxes with a CPU only.
 A run that was killed goes on where it was: give the same command again.
@@ -40,7 +42,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("detector", type=_detector, metavar="DETECTOR", help="dfsc, efficient-ad or ulsad")
+    parser.add_argument("detector", choices=sorted(_DETECTORS), metavar="DETECTOR", help="see below")
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="folder, MVTec AD (MPDD, BTAD), LOCO, 3D-AD, VisA"
     )
@@ -54,10 +56,10 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     parser.add_argument("--size", choices=SIZES, help="dfsc, efficient-ad: width of the networks; default: s")
     parser.add_argument(
-        "--backbone", metavar="NAME", help="ulsad: frozen network (default: efficientnet-lite0, which comes by pip)"
+        "--backbone", metavar="NAME", help="ulsad, fod: frozen network (default: efficientnet-lite0, which comes by pip)"
     )
     parser.add_argument(
-        "--weights", type=Path, metavar="FILE", help="ulsad: weights of the backbone, torchvision or timm names"
+        "--weights", type=Path, metavar="FILE", help="ulsad, fod: weights of the backbone, torchvision or timm names"
     )
     parser.add_argument(
         "--side", type=positive_int, metavar="PX", help="side of the network's square input; default: 256"
@@ -105,12 +107,13 @@ def run(args: argparse.Namespace) -> int:
     """Trains, or resumes; returns 0."""
     from lad_edge.training.fit import FitOptions, fit
 
+    detector = _DETECTORS[args.detector]
     given = {name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None}
-    settings = PRESETS[args.detector][args.preset] | given | dict(args.set)
+    settings = PRESETS[detector][args.preset] | given | dict(args.set)
     if args.lr is not None:
         settings["learning_rate"] = args.lr
     kind = settings.get("size") or settings.get("backbone")
-    name = "-".join(part for part in (args.detector, args.data.resolve().name, kind) if part)
+    name = "-".join(part for part in (detector, args.data.resolve().name, kind) if part)
     out = args.out or Path("runs") / name
     options = FitOptions(
         layout=args.layout,
@@ -121,25 +124,17 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         quiet=args.quiet or not sys.stderr.isatty(),
     )
-    description = fit(args.detector, args.data, out, settings, options)
+    description = fit(detector, args.data, out, settings, options)
     if args.json:
         print_json(
-            {"run": str(out), "detector": args.detector, "config": dict(description.config), **description.provenance}
+            {"run": str(out), "detector": detector, "config": dict(description.config), **description.provenance}
         )
     else:
         print(
-            f"trained {args.detector} on {len(description.train)} images in {description.provenance['train_seconds']} s: {out}"
+            f"trained {detector} on {len(description.train)} images in {description.provenance['train_seconds']} s: {out}"
         )
         print(f"next: lad-edge eval {out}   |   lad-edge export {out} -o {description.name}.lad")
     return 0
-
-
-def _detector(text: str) -> str:
-    name = text.replace("-", "_")
-    if name not in DETECTORS:
-        known = ", ".join(sorted(known.replace("_", "-") for known in DETECTORS))
-        raise argparse.ArgumentTypeError(f"'{text}': expected one of {known}")
-    return name
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -139,7 +139,7 @@ def test_a_teacher_of_another_size_is_refused(tmp_path, part, teacher):
 @pytest.mark.parametrize(
     ("detector", "settings", "message"),
     [
-        ("fastflow", {}, "expected one of dfsc, efficient_ad, ulsad"),
+        ("fastflow", {}, "expected one of dfsc, efficient_ad"),
         ("efficient_ad", {"margin": 1.0}, "no setting margin"),
         ("dfsc", {"size": "l"}, "--size l"),
         ("dfsc", {"side": 200}, "multiple of 64"),
