@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "bindings.hpp"
-#include "lad/elementary.hpp"
+#include "lad/lanes.hpp"
 #include "lad/maps.hpp"
 
 namespace lad::bindings {
@@ -18,13 +18,9 @@ py::array checked_matrix(const py::handle& object, const std::string& name) {
     return a;
 }
 
-// In every call, as the arrays are the caller's; a loop without a way out, so that the compiler vectorises it.
 void expect_finite_weights(const py::array& a, const std::string& name) {
-    const auto* values = data_of<float>(a);
-    std::int32_t nonfinite = 0;
-    const py::ssize_t n = a.size();
-    for (py::ssize_t i = 0; i < n; ++i) nonfinite += !is_finite(values[i]);
-    require(nonfinite == 0, name + ": expected finite weights, got NaN or Inf");
+    require(count_nonfinite(data_of<float>(a), static_cast<std::size_t>(a.size())) == 0,
+            name + ": expected finite weights, got NaN or Inf");
 }
 
 MapTerm checked_term(const py::handle& map_object, const py::handle& rows_object, const py::handle& columns_object,

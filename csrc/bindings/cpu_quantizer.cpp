@@ -1,10 +1,8 @@
 #include <pybind11/stl.h>
 
-#include <algorithm>
 #include <memory>
 
 #include "bindings.hpp"
-#include "lad/elementary.hpp"
 #include "lad/quantizer.hpp"
 
 namespace lad::bindings {
@@ -18,8 +16,7 @@ py::object table_of(const py::tuple& codebook, int field, const std::string& nam
     py::array a = float_array(codebook[field], name.c_str());
     require(a.ndim() == 2 && a.shape(0) > 0 && a.shape(1) > 0 && a.shape(0) <= max_width && a.shape(1) <= max_width,
             name + ": expected shape (rows, columns), none of them 0, got " + text_of(a.attr("shape")));
-    const auto* values = data_of<float>(a);
-    require(std::all_of(values, values + a.size(), [](float v) { return is_finite(v); }),
+    require(count_nonfinite(data_of<float>(a), static_cast<std::size_t>(a.size())) == 0,
             name + ": expected finite numbers, got NaN or Inf");
     return a;
 }

@@ -16,10 +16,10 @@ constexpr float epsilon = 1e-4f;  // of both logarithms: the divergence of metho
 
 // What one call works in; each thread has its own and keeps it. Rows have room for whole panels.
 struct Scratch {
-    Panels keys;                      // of one head, transposed
-    std::vector<float> scores;        // (6, tokens): six rows of S at a time
-    std::vector<float> target;        // (tokens): one row of T
-    std::vector<float> down, across;  // (side): its two factors
+    Panels keys;          // of one head, transposed
+    Floats scores;        // (6, tokens): six rows of S at a time
+    Floats target;        // (tokens): one row of T
+    Floats down, across;  // (side): its two factors
 
     void prepare(const CorrelationSpec& spec) {
         const std::size_t row = (spec.tokens() + Panels::width - 1) / Panels::width * Panels::width;
@@ -128,12 +128,6 @@ constexpr Head versions[isa_count] = {head_portable, head_avx2, head_avx512};
 #else
 constexpr Head versions[isa_count] = {head_portable, head_portable, head_portable};
 #endif
-
-std::int64_t count_nonfinite(const float* values, std::size_t n) {
-    std::int64_t nonfinite = 0;
-    for (std::size_t i = 0; i < n; ++i) nonfinite += !is_finite(values[i]);
-    return nonfinite;
-}
 
 std::int64_t count_unusable(const float* sigmas, std::size_t n) {
     std::int64_t unusable = 0;

@@ -15,7 +15,7 @@ namespace {
 struct Scratch {
     std::vector<int> tokens;           // masked by the mask at hand
     std::vector<std::int32_t> counts;  // of one level, and zeros behind it
-    std::vector<float> row;            // of one level, padded to whole lanes
+    Floats row;                        // of one level, padded to whole lanes
 
     void prepare(const MaskedCodes& of) {
         tokens.resize(of.words() * 32);
@@ -40,12 +40,6 @@ int list_tokens(const std::uint32_t* mask, int words, int* tokens) {
 template <typename Count>
 LAD_INLINE void count_codes(const std::uint16_t* codes, const int* tokens, int n, Count* counts) {
     for (int i = 0; i < n; ++i) ++counts[codes[tokens[i]]];
-}
-
-LAD_INLINE std::int32_t count_nonfinite(const float* values, int n) {
-    std::int32_t nonfinite = 0;
-    for (int i = 0; i < n; ++i) nonfinite += !is_finite(values[i]);
-    return nonfinite;
 }
 
 // |P - Q|_1 = 2 - 2 sum min(P, Q), as both sum to 1: where Q is 0 nothing is added, and nothing cancels.

@@ -19,8 +19,8 @@ struct Span {
 
 // What one call works in; each thread has its own and keeps it.
 struct Scratch {
-    std::vector<float> columns;    // (w_k, W) of the map at hand: its column weights, transposed
-    std::vector<float> stretched;  // (h_0 + h_1 + ..., W): each map times its column weights, and its own weight
+    Floats columns;    // (w_k, W) of the map at hand: its column weights, transposed
+    Floats stretched;  // (h_0 + h_1 + ..., W): each map times its column weights, and its own weight
 
     void prepare(const std::vector<MapTerm>& terms, int width) {
         std::size_t widest = 0, rows = 0;
@@ -37,14 +37,15 @@ Span span_of(const float* weights, int n) {
     return span;
 }
 
-// The span that holds those of all rows.
+// The span that holds those of all rows, in whole lanes where the row has them.
 Span span_of_rows(const float* weights, int rows, int n) {
     Span all{n, 0};
     for (int row = 0; row < rows; ++row) {
         const Span span = span_of(weights + static_cast<std::size_t>(row) * n, n);
         if (span.begin < span.end) all = {std::min(all.begin, span.begin), std::max(all.end, span.end)};
     }
-    return all.begin < all.end ? all : Span{0, 0};
+    if (all.begin >= all.end) return {0, 0};
+    return {all.begin / lanes * lanes, std::min(n, static_cast<int>(whole_lanes(all.end)))};
 }
 
 LAD_INLINE void transpose(const float* from, int rows, int columns, float* to) {
@@ -65,12 +66,6 @@ LAD_INLINE void add_rows(const float* from, std::size_t pitch, const float* scal
     }
     for (; c < count; ++c, from += pitch)
         for (int x = 0; x < n; ++x) to[x] += scale[c] * from[x];
-}
-
-LAD_INLINE std::int32_t count_nonfinite(const float* values, std::size_t n) {
-    std::int32_t nonfinite = 0;
-    for (std::size_t i = 0; i < n; ++i) nonfinite += !is_finite(values[i]);
-    return nonfinite;
 }
 
 // stretched = weight * map * columns^T; returns how many cells of the map are not finite.

@@ -20,7 +20,7 @@ using IndexOf = decltype(V{} < V{});
 
 // What one call works in; each thread has its own and keeps it.
 struct Scratch {
-    std::vector<float> projected;  // (tile, width padded to whole panels)
+    Floats projected;  // (tile, width padded to whole panels)
     alignas(64) float best[tile][lanes];
     alignas(64) std::int32_t index[tile][lanes];
 
@@ -31,9 +31,9 @@ struct Scratch {
     }
 };
 
-std::vector<float> padded(const float* table, int rows, int columns, float filling) {
+Floats padded(const float* table, int rows, int columns, float filling) {
     const int pitch = (columns + Panels::width - 1) / Panels::width * Panels::width;
-    std::vector<float> out(static_cast<std::size_t>(rows) * pitch, filling);
+    Floats out(static_cast<std::size_t>(rows) * pitch, filling);
     for (int row = 0; row < rows; ++row)
         std::copy_n(table + static_cast<std::size_t>(row) * columns, columns,
                     out.data() + static_cast<std::size_t>(row) * pitch);
@@ -110,12 +110,6 @@ LAD_INLINE void search_panel(const Tile& of, const float* const* lines, int firs
                     store<V>(s.best[first + t], best);
                     std::memcpy(s.index[first + t], &index, sizeof(index));
                 });
-}
-
-std::int64_t count_nonfinite(const float* values, int n) {
-    std::int64_t nonfinite = 0;
-    for (int i = 0; i < n; ++i) nonfinite += !is_finite(values[i]);
-    return nonfinite;
 }
 
 // The best of the lanes of each token; returns the non-finite count. A value that is not finite makes every score of

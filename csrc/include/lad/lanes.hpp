@@ -4,13 +4,34 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <new>
+#include <vector>
 
+#include "lad/elementary.hpp"
 #include "lad/isa.hpp"
 
 namespace lad {
 
 constexpr int lanes = 16;
+
+// Memory for whole vectors: the widest ones would cross a cache line at every load from an ordinary std::vector.
+template <typename T>
+struct AlignedAllocator {
+    using value_type = T;
+    static constexpr std::align_val_t alignment{64};
+
+    AlignedAllocator() = default;
+    template <typename U>
+    AlignedAllocator(const AlignedAllocator<U>&) {}
+    T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), alignment)); }
+    void deallocate(T* memory, std::size_t) { ::operator delete(memory, alignment); }
+    bool operator==(const AlignedAllocator&) const { return true; }
+    bool operator!=(const AlignedAllocator&) const { return false; }
+};
+
+using Floats = std::vector<float, AlignedAllocator<float>>;
 
 template <typename V>
 inline constexpr int width_of = static_cast<int>(sizeof(V) / sizeof(float));
@@ -27,6 +48,19 @@ LAD_INLINE V load(const float* from) {
 template <typename V>
 LAD_INLINE void store(float* to, const V& value) {
     std::memcpy(to, &value, sizeof(V));
+}
+
+// In blocks, so that the counters of the vectors have 32 bits.
+LAD_INLINE std::int64_t count_nonfinite(const float* values, std::size_t n) {
+    constexpr std::size_t block = 1 << 16;
+    std::int64_t total = 0;
+    for (std::size_t begin = 0; begin < n; begin += block) {
+        const std::size_t end = std::min(n, begin + block);
+        std::int32_t nonfinite = 0;
+        for (std::size_t i = begin; i < end; ++i) nonfinite += !is_finite(values[i]);
+        total += nonfinite;
+    }
+    return total;
 }
 
 LAD_INLINE float sum_of_lanes(float* s) {

@@ -17,7 +17,7 @@ struct Panels {
     static constexpr int width = 64;
 
     int count = 0, depth = 0;
-    std::vector<float> values;  // (count, depth, width)
+    Floats values;  // (count, depth, width)
 
     // matrix: rows `pitch` values apart; each value times `factor`. Allocates only when it grows.
     void pack(const float* matrix, int rows, int new_depth, std::size_t pitch, float factor = 1.0f) {

@@ -45,9 +45,9 @@ class Quantizer {
         bool projected;
         std::size_t shift_step, bias_step;  // from one top code to the next; 0 where one row holds for all
         Panels projection, codebook;
-        std::vector<float> shift;   // (rows, width), padded to whole panels
-        std::vector<float> bias;    // (rows, entries), padded to whole panels with -infinity: no padding ever wins
-        std::vector<float> memory;  // (entries, memory_width)
+        Floats shift;   // (rows, width), padded to whole panels
+        Floats bias;    // (rows, entries), padded to whole panels with -infinity: no padding ever wins
+        Floats memory;  // (entries, memory_width)
     };
 
   private:
