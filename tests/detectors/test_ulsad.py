@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lad_edge.backbones.frozen import BACKBONES, Backbone
 from lad_edge.detectors.batches import Images
 from lad_edge.detectors.ulsad import (
     FeatureReconstruction,
@@ -18,27 +17,8 @@ from lad_edge.detectors.ulsad import (
 )
 from lad_edge.errors import UsageError
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("tiny_backbone")]
 SMALL = UlsadConfig(backbone="tiny", batch=2, steps=3, decoder="projected")
-
-
-class Tiny(torch.nn.Module):
-    """Two strided convolutions in the place of a backbone, so that a step takes milliseconds."""
-
-    def __init__(self):
-        super().__init__()
-        self.fine, self.coarse = torch.nn.Conv2d(3, 8, 8, 8), torch.nn.Conv2d(8, 16, 2, 2)
-
-    def forward(self, image):
-        fine = self.fine(image)
-        return [fine, self.coarse(fine)]
-
-
-@pytest.fixture(autouse=True)
-def tiny_backbone(monkeypatch):
-    monkeypatch.setitem(
-        BACKBONES, "tiny", Backbone((8, 16), 3 * (0.5,), 3 * (0.2,), Tiny, lambda _: Tiny().requires_grad_(False))
-    )
 
 
 def some_images(count=4):
