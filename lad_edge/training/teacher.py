@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from lad_edge.backbones.frozen import backbone
 from lad_edge.backbones.pdn import PDN_SIZES, Pdn, description_side
-from lad_edge.detectors.batches import IMAGENET_MEAN, IMAGENET_STD, autocast
+from lad_edge.detectors.batches import IMAGENET_MEAN, IMAGENET_STD, autocast, cosine
 from lad_edge.errors import UsageError
 from lad_edge.training.checkpoint import save_tensors
 from lad_edge.training.photographs import load_photographs
@@ -154,8 +154,10 @@ class Distillation:
             self.student.parameters(), config.learning_rate, weight_decay=config.weight_decay
         )
         # The card keeps lr constant for 60 000 steps; a cosine reaches a lower loss in the shorter schedules that a CPU affords.
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, config.steps)
-        self.schedule: torch.optim.lr_scheduler.LRScheduler | None = cosine
+        # As a function of the step alone it also lets a stopped run go on with more steps than it was begun with.
+        self.schedule: torch.optim.lr_scheduler.LRScheduler | None = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser, lambda step: cosine(step, config.steps)
+        )
 
     def losses(self, step: int) -> dict[str, Tensor]:
         """Mean squared error on one batch of cached crops."""
