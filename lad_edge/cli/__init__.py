@@ -24,6 +24,10 @@ VERBS = {
     "train": ("lad_edge.cli.train", "train a detector from good images (workstation)"),
     "train-teacher": ("lad_edge.cli.train_teacher", "distil a teacher network from a backbone (workstation)"),
     "eval": ("lad_edge.cli.eval", "measure a trained detector on a test set (workstation)"),
+    "benchmark-detectors": (
+        "lad_edge.cli.benchmark_detectors",
+        "train and measure a grid of detectors, categories and seeds (workstation)",
+    ),
     "export": ("lad_edge.cli.export", "turn a trained detector into one .lad file (workstation)"),
     "data": ("lad_edge.cli.data", "check a data set, or make the synthetic one"),
     "calibrate": ("lad_edge.cli.calibrate", "choose another threshold for an engine"),
