@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import nn
 
-from lad_edge.backbones import efficientnet_lite, wide_resnet
+from lad_edge.backbones import efficientnet_b6, efficientnet_lite, wide_resnet
 from lad_edge.errors import UsageError
 
 
@@ -30,18 +30,19 @@ class Backbone:
     pretrained: Callable[[Path | None], nn.Module]
 
 
-def _wide(name: str) -> Backbone:
-    def from_file(weights: Path | None) -> nn.Module:
-        if weights is None:
-            raise UsageError(f"backbone {name} needs --weights FILE (torchvision or timm names, .pth or .safetensors)")
-        return wide_resnet.wide_resnet(name, weights)
+def _needed(name: str, weights: Path | None) -> Path:
+    if weights is None:
+        raise UsageError(f"backbone {name} needs --weights FILE (torchvision or timm names, .pth or .safetensors)")
+    return weights
 
+
+def _wide(name: str) -> Backbone:
     return Backbone(
         channels=(512, 1024),
         mean=wide_resnet.MEAN,
         std=wide_resnet.STD,
         structure=lambda: wide_resnet.WideResNet(wide_resnet.WIDE_RESNETS[name]),
-        pretrained=from_file,
+        pretrained=lambda weights: wide_resnet.wide_resnet(name, _needed(name, weights)),
     )
 
 
@@ -62,6 +63,13 @@ BACKBONES = {
         pretrained=_lite0,
     ),
     **{name: _wide(name) for name in wide_resnet.WIDE_RESNETS},
+    "tf_efficientnet_b6": Backbone(
+        channels=(72, 200),
+        mean=efficientnet_b6.MEAN,
+        std=efficientnet_b6.STD,
+        structure=efficientnet_b6.EfficientNetB6,
+        pretrained=lambda weights: efficientnet_b6.efficientnet_b6(_needed("tf_efficientnet_b6", weights)),
+    ),
 }
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lad_edge.errors import DataError
+from lad_edge.backbones.weights import load_weights
 
 WIDE_RESNETS = {"wide_resnet50_2": (3, 4, 6), "wide_resnet101_2": (3, 4, 23)}  # blocks of layer1 to layer3
 EXPANSION, WIDTH = 4, 128
@@ -71,20 +69,6 @@ def wide_resnet(name: str, weights: Path) -> WideResNet:
 
     Raises DataError if the file is missing or its names and shapes do not fit; layer4 and the classifier are ignored.
     """
-    if not weights.is_file():
-        raise DataError(f"{weights}: expected the weights of {name}, found nothing; check --weights")
-    state = (
-        load_file(weights)
-        if weights.suffix == ".safetensors"
-        else torch.load(weights, map_location="cpu", weights_only=True)
-    )
     network = WideResNet(WIDE_RESNETS[name])
-    try:
-        network.load_state_dict(
-            {key: value for key, value in state.items() if not key.startswith(_NOT_NEEDED)}, strict=True
-        )
-    except RuntimeError as exc:
-        raise DataError(
-            f"{weights}: not the weights of {name} in torchvision's names: {' '.join(str(exc).split())[:400]}"
-        ) from exc
-    return network.eval().requires_grad_(False)
+    load_weights(network, weights, name, _NOT_NEEDED)
+    return network
