@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lad_edge.export import efficient_ad, fod, ulsad
+from lad_edge.export import efficient_ad, fod, ladmim, ulsad
 from lad_edge.export.calibrate import Measured, Pipeline, calibrate
 from lad_edge.export.evaluate import evaluate
 from lad_edge.export.exporter import Exported, Exporter
@@ -32,6 +32,7 @@ EXPORTERS: dict[str, Exporter] = {
     "dfsc": efficient_ad,
     "ulsad": ulsad,
     "fod": fod,
+    "ladmim": ladmim,
 }
 GOLDEN_TOLERANCE = {
     "f32": 1e-3,

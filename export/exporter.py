@@ -18,7 +18,8 @@ from lad_edge.kernels import quantiles
 
 LOW, HIGH = 0.9, 0.995  # of all cells of all validation maps (methods card §2.6, decision E-2)
 
-Raw = Mapping[str, NDArray[np.float32]]  # branch → (n, h, w), before normalisation, of n images
+Raw = Mapping[str, NDArray[np.float32]]  # branch → (n, h, w) or (n, values), before normalisation, of n images
+CODES = "codes"  # the branch of detectors with codebooks: (n, books, tokens), exact numbers
 Normalisation = Mapping[str, tuple[float, float]]
 
 
@@ -53,23 +54,33 @@ class Exporter(Protocol):
 
 def trace(module: nn.Module, role: str, side: int, outputs: Sequence[str]) -> tuple[Graph, bytes]:
     """One graph that takes the image; its output shapes are those of a run."""
-    example = torch.zeros(1, 3, side, side)
+    return trace_from(module, role, "image", torch.zeros(1, 3, side, side), outputs)
+
+
+def trace_from(module: nn.Module, role: str, name: str, example: Tensor, outputs: Sequence[str]) -> tuple[Graph, bytes]:
+    """The same for a graph with another input."""
     with torch.inference_mode():
         found = module.eval()(example)
     found = [found] if isinstance(found, Tensor) else found
-    shapes = {name: tuple(output.shape) for name, output in zip(outputs, found, strict=True)}
-    graph = Graph(f"graph/{role}", "onnx", {"image": tuple(example.shape)}, shapes)
-    return graph, to_onnx(module, example, ["image"], outputs)
+    shapes = {output: tuple(values.shape) for output, values in zip(outputs, found, strict=True)}
+    graph = Graph(f"graph/{role}", "onnx", {name: tuple(example.shape)}, shapes)
+    return graph, to_onnx(module, example, [name], outputs)
 
 
 def high_levels(raw: Raw) -> dict[str, tuple[float, float]]:
     """The 0.9 and 0.995 quantiles of each branch over all cells of all maps. Raises DataError for maps that are not finite."""
+    require_finite(raw)
     found = {}
+    for branch, maps in raw.items():
+        low, high = quantiles(np.ascontiguousarray(maps), (LOW, HIGH))
+        found[branch] = (float(low), float(high))
+    return found
+
+
+def require_finite(raw: Raw) -> None:
+    """Raises DataError for maps with NaN or Inf."""
     for branch, maps in raw.items():
         if not np.isfinite(maps).all():
             raise DataError(
                 f"the {branch} maps of the validation images hold NaN or Inf; the training diverged: train again with a smaller --lr"
             )
-        low, high = quantiles(np.ascontiguousarray(maps), (LOW, HIGH))
-        found[branch] = (float(low), float(high))
-    return found

@@ -177,7 +177,8 @@ class Inspector:
 
     def _result(self, frame: Frame, decision: Decision, scores: Scores | None, start_ns: int) -> Result:
         keep_map = scores is not None and decision.verdict in self.options.maps_for
-        regions = self._regions(frame, scores) if scores is not None and decision.verdict is Verdict.NG else ()
+        rejected = scores is not None and decision.verdict is Verdict.NG
+        regions = self._regions(frame, scores) if scores is not None and rejected else ()
         score = None if scores is None else _finite(scores.score)
         return Result(
             seq=frame.seq,
@@ -192,6 +193,7 @@ class Inspector:
             structural_score=None if scores is None else _finite(scores.structural),
             logical_score=None if scores is None else _finite(scores.logical),
             regions=regions,
+            findings=scores.findings if scores is not None and rejected else (),
             detail=decision.detail,
             stages_us=_stages(frame, scores, start_ns),
             engine_sha256=self.bundle.sha256,

@@ -107,6 +107,7 @@ class Scores:
 
     anomaly_map: (h, w) float32, a view of the scorer's own buffer: copy it to keep it.
     nonfinite: how many non-finite values were seen in the engine's outputs; anything above 0 is invalid.
+    findings: sentences on what is unusual, the worst first; good parts may have some too.
     """
 
     score: float
@@ -115,6 +116,7 @@ class Scores:
     nonfinite: int
     anomaly_map: NDArray[np.float32]
     stages_us: Mapping[str, float] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from lad_edge.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,20 @@ class Pdn(nn.Module):
         """Describe every 33×33 patch."""
         description: Tensor = self.head(self.trunk(image))
         return description
+
+
+def load_teacher(teacher: Pdn, size: str, weights: Path | None) -> None:
+    """Put the weights of `train-teacher` into `teacher`. Raises UsageError if there are none or they do not fit."""
+    if weights is None or not weights.is_file():
+        raise UsageError(
+            f"{weights}: no teacher of size {size} there; "
+            f"make one with 'lad-edge train-teacher --size {size}' and pass --teacher"
+        )
+    try:
+        teacher.load_state_dict({key: value.float() for key, value in load_file(weights).items()}, strict=True)
+    except (RuntimeError, SafetensorError) as exc:
+        reason = str(exc).splitlines()[-1].strip()
+        raise UsageError(f"{weights}: not a PDN teacher of size {size}: {reason}") from exc
 
 
 def description_side(side: int) -> int:

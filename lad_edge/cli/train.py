@@ -26,6 +26,7 @@ detectors:
   efficient-ad  EfficientAD as published: a little better on scratches, dents and stains
   ulsad         reconstructs the features of a frozen ImageNet network, from nearby and through a bottleneck
   fod           rebuilds such features from attention, within the picture and to the mean of the good parts
+  ladmim        rebuilds the teacher's features from a few hundred codes, and predicts how many of each a hidden part holds
 
 The paper trains 70 000 steps at size s (hours on a CPU, half an hour on a GPU); size xs is for boxes with a CPU only.
 A run that was killed goes on where it was: give the same command again.
@@ -54,9 +55,11 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         default="paper",
         help="paper: the published recipe; cpu: small and quick, ten to twenty minutes on two cores. Other options come on top",
     )
-    parser.add_argument("--size", choices=SIZES, help="dfsc, efficient-ad: width of the networks; default: s")
+    parser.add_argument("--size", choices=SIZES, help="dfsc, efficient-ad, ladmim: width of the networks; default: s")
     parser.add_argument(
-        "--backbone", metavar="NAME", help="ulsad, fod: frozen network (default: efficientnet-lite0, which comes by pip)"
+        "--backbone",
+        metavar="NAME",
+        help="ulsad, fod: frozen network (default: efficientnet-lite0, which comes by pip)",
     )
     parser.add_argument(
         "--weights", type=Path, metavar="FILE", help="ulsad, fod: weights of the backbone, torchvision or timm names"
@@ -91,7 +94,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--teacher",
         type=Path,
         metavar="FILE",
-        help="dfsc, efficient-ad: weights of 'lad-edge train-teacher'; default: the ones that ship",
+        help="dfsc, efficient-ad, ladmim: weights of 'lad-edge train-teacher'; default: the ones that ship",
     )
     parser.add_argument(
         "--photographs", type=Path, metavar="DIR", help="efficient-ad: ordinary photographs for the penalty"

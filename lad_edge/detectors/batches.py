@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from lad_edge.errors import UsageError
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -117,6 +119,14 @@ def autocast(device: torch.device) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
+def check_side(side: int) -> None:
+    """Raises UsageError unless networks that halve the picture five times and more keep whole cells, eight at least."""
+    if side % 64 or not 256 <= side <= 512:
+        raise UsageError(
+            f"--side {side}: expected a multiple of 64 from 256 to 512 (the autoencoder needs 8 cells after five halvings)"
+        )
+
+
 class DecayConfig(Protocol):
     """What a recipe says about its learning rate."""
 
@@ -139,6 +149,11 @@ def decay(config: DecayConfig) -> Callable[[int], float]:
     With batches of one the noise of the gradient hides what is learnt until the rate falls; the cosine lets it fall in time.
     """
     if config.schedule == "cosine":
-        return lambda step: 0.5 * (1 + math.cos(math.pi * step / config.steps))
+        return lambda step: cosine(step, config.steps)
     decay_step = int(config.decay_from * config.steps)
     return lambda step: 0.1 if step >= decay_step else 1.0
+
+
+def cosine(step: int, steps: int) -> float:
+    """Half a period, from 1 to 0."""
+    return 0.5 * (1 + math.cos(math.pi * step / steps))

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import Self
 
-from lad_edge.backbones.pdn import PDN_SIZES, Pdn
+from lad_edge.backbones.pdn import PDN_SIZES, Pdn, load_teacher
 from lad_edge.detectors.autoencoder import AUTOENCODER_SIZES, Autoencoder
 from lad_edge.detectors.batches import (
     IMAGENET_MEAN,
@@ -28,6 +26,7 @@ from lad_edge.detectors.batches import (
     augment_colour,
     autocast,
     channel_statistics,
+    check_side,
     decay,
 )
 from lad_edge.errors import UsageError
@@ -85,6 +84,7 @@ class StudentConfig(Protocol):
 
 def check_student(config: StudentConfig) -> None:
     """Raises UsageError for values out of range."""
+    check_side(config.side)
     if config.size not in PDN_SIZES:
         raise UsageError(f"--size {config.size}: expected one of {', '.join(PDN_SIZES)}")
     if config.student_batch is not None and not 1 <= config.student_batch <= config.batch:
@@ -132,17 +132,7 @@ class EfficientAd(nn.Module):
 
     def load_frozen(self, weights: Path | None) -> None:
         """Put the weights of `train-teacher` into the teacher. Raises UsageError if there are none or they do not fit."""
-        if weights is None or not weights.is_file():
-            raise UsageError(
-                f"{weights}: no teacher of size {self.size} there; "
-                f"make one with 'lad-edge train-teacher --size {self.size}' and pass --teacher"
-            )
-        try:
-            tensors = {key: value.float() for key, value in load_file(weights).items()}
-            self.teacher.load_state_dict(tensors, strict=True)
-        except (RuntimeError, SafetensorError) as exc:
-            reason = str(exc).splitlines()[-1].strip()
-            raise UsageError(f"{weights}: not a PDN teacher of size {self.size}: {reason}") from exc
+        load_teacher(self.teacher, self.size, weights)
 
     @torch.no_grad()
     def prepare(self, images: Images) -> None:

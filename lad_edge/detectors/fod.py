@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lad_edge.backbones.frozen import backbone
-from lad_edge.detectors.batches import Descriptions, Images, autocast, decay
+from lad_edge.detectors.batches import Descriptions, Images, autocast, check_side, decay
 from lad_edge.errors import UsageError
 
 EPSILON = 1e-4  # inside the logarithms of the divergence
@@ -54,6 +54,7 @@ class FodConfig:
     def check(self) -> None:
         """Raises UsageError for values out of range."""
         backbone(self.backbone)
+        check_side(self.side)
         for name, width in (("width_fine", self.width_fine), ("width_coarse", self.width_coarse)):
             if width % (4 * self.heads):
                 raise UsageError(f"{name} {width}: expected a multiple of {4 * self.heads}, four times the heads")

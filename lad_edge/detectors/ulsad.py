@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from lad_edge.backbones.frozen import backbone
 from lad_edge.detectors.autoencoder import ProjectedDecoder, SteppedDecoder, activated, halvings
-from lad_edge.detectors.batches import Descriptions, Images, autocast, channel_statistics, decay
+from lad_edge.detectors.batches import Descriptions, Images, autocast, channel_statistics, check_side, decay
 from lad_edge.errors import UsageError
 
 DESCRIPTION_CHANNELS = 384  # more than that are averaged in groups of neighbours (decision U-8)
@@ -52,6 +52,7 @@ class UlsadConfig:
     def check(self) -> None:
         """Raises UsageError for values out of range."""
         backbone(self.backbone)
+        check_side(self.side)
         if self.batch < 2:
             raise UsageError(f"--batch {self.batch}: ulsad needs at least 2, for its batch norm over 1×1 maps")
         for name, known in (

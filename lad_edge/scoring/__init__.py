@@ -12,6 +12,7 @@ from lad_edge.errors import EngineError
 from lad_edge.scoring.base import FrameScorer, GraphRunner, Setup
 from lad_edge.scoring.efficient_ad import EfficientAdScorer
 from lad_edge.scoring.fod import FodScorer
+from lad_edge.scoring.ladmim import LadmimScorer
 from lad_edge.scoring.ulsad import UlsadScorer
 
 __all__ = ["SCORERS", "FrameScorer", "GraphRunner", "Setup", "open_calibrated", "open_scorer"]
@@ -21,6 +22,7 @@ SCORERS: dict[str, Callable[[Setup], FrameScorer]] = {
     "dfsc": EfficientAdScorer,
     "ulsad": UlsadScorer,
     "fod": FodScorer,
+    "ladmim": LadmimScorer,
 }
 
 

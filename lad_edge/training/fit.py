@@ -18,6 +18,8 @@ from lad_edge.detectors.batches import Images
 from lad_edge.detectors.dfsc import DfscConfig, DfscTask
 from lad_edge.detectors.efficient_ad import EfficientAd, EfficientAdConfig, EfficientAdTask
 from lad_edge.detectors.fod import Fod, FodConfig, FodTask
+from lad_edge.detectors.hvq import HvqTask
+from lad_edge.detectors.ladmim import Ladmim, LadmimConfig, MimTask
 from lad_edge.detectors.ulsad import Ulsad, UlsadConfig, UlsadTask
 from lad_edge.errors import DataError, UsageError
 from lad_edge.images import read_image
@@ -49,12 +51,37 @@ class Networks(Protocol):
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A task of a method. name: its folder in the run folder and the prefix of its settings (NAME_steps); "" for neither."""
+
+    task: Callable[..., Any]  # (networks, images, config, ...) → Task
+    name: str = ""
+
+    def setting(self, of: str) -> str:
+        """Name of the configuration's field, for example `steps`, of this stage."""
+        return f"{self.name}_{of}" if self.name else of
+
+    def with_steps(self, config: Any, images: int) -> Any:
+        """The configuration with as many steps as the epochs hold, where it states epochs."""
+        steps, epochs, batch = (self.setting(of) for of in ("steps", "epochs", "batch"))
+        if getattr(config, steps):
+            return config
+        return replace(config, **{steps: getattr(config, epochs) * max(1, images // getattr(config, batch))})
+
+
+@dataclass(frozen=True)
 class Method:
-    """The training half of a detector: configuration, networks of a configuration, and the task that trains them."""
+    """The training half of a detector: configuration, networks of a configuration, and the tasks that train them one after the other."""
 
     config: type[Any]
     networks: Callable[[Any], Any]
-    task: Callable[..., Any]  # (networks, images, config, ...) → Task
+    task: Callable[..., Any]  # of the first stage
+    later: tuple[Stage, ...] = ()  # each begins with the finished result of the stages before it
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All of them, in order."""
+        return (Stage(self.task), *self.later)
 
 
 METHODS = {
@@ -62,6 +89,7 @@ METHODS = {
     "dfsc": Method(DfscConfig, EfficientAd.of, DfscTask),
     "ulsad": Method(UlsadConfig, Ulsad, UlsadTask),
     "fod": Method(FodConfig, Fod, FodTask),
+    "ladmim": Method(LadmimConfig, Ladmim, HvqTask, later=(Stage(MimTask, "mim"),)),
 }
 
 
@@ -70,7 +98,7 @@ class FitOptions:
     """What is not part of the detector's recipe."""
 
     layout: str = "auto"
-    teacher: Path | None = None  # of efficient_ad and dfsc; None = the one that ships
+    teacher: Path | None = None  # of efficient_ad, dfsc and ladmim; None = the one that ships
     weights: Path | None = None  # of the frozen backbone of ulsad, where it does not come by pip
     photographs: Path | None = None  # for EfficientAD's penalty
     roi: tuple[int, int, int, int] | None = None
@@ -89,10 +117,6 @@ def make_config(detector: str, settings: Mapping[str, Any]) -> Any:
             f"{detector} has no setting {', '.join(sorted(unknown))}; it has {', '.join(kind.__dataclass_fields__)}"
         )
     config = kind(**settings)
-    if config.side % 64 or not 256 <= config.side <= 512:
-        raise UsageError(
-            f"--side {config.side}: expected a multiple of 64 from 256 to 512 (the autoencoder needs 8 cells after five halvings)"
-        )
     if config.schedule not in SCHEDULES:
         raise UsageError(f"--schedule {config.schedule}: expected one of {', '.join(SCHEDULES)}")
     if config.batch < 1 or (config.steps < 1 and not hasattr(config, "epochs")):
@@ -111,9 +135,9 @@ def fit(detector: str, data: Path, out: Path, settings: Mapping[str, Any], optio
     dataset = open_dataset(data, layout=options.layout).with_validation(seed=config.seed)
     train = [record.path for record in dataset.select(split="train")]
     pictures, frame = _read_frames(train)
-    if not config.steps:
-        config = replace(config, steps=config.epochs * max(1, len(train) // config.batch))
     method, frozen = METHODS[detector], _frozen_weights(config, options)
+    for stage in method.stages:
+        config = stage.with_steps(config, len(train))
     description = _describe(detector, config, dataset, frame, frozen, options)
     claim_folder(out, description)
     torch.manual_seed(config.seed)
@@ -123,17 +147,26 @@ def fit(detector: str, data: Path, out: Path, settings: Mapping[str, Any], optio
     pixels = _tensor(pictures, frame[2], config.side, options.roi)
     images = Images(pixels, config.seed, device, networks.input_mean, networks.input_std)
     networks.prepare(images)
-    task: Task = method.task(networks, images, config, **_photographs(detector, config, options, device))
-    seconds = run_training(
-        task, LoopConfig(config.steps, config.seed, quiet=options.quiet), out, {"detector": detector}
-    )
+    photographs = _photographs(detector, config, options, device)
+    seconds = 0.0
+    for stage in method.stages:
+        task: Task = stage.task(networks, images, config, **photographs)
+        loop = LoopConfig(getattr(config, stage.setting("steps")), config.seed, quiet=options.quiet)
+        seconds += _run_stage(task, loop, out / stage.name, detector)
     save_tensors(out / WEIGHTS, networks.state_dict(), {"detector": detector, **asdict(config)})
-    plot_losses(out / "losses.csv", out / "losses.png")
     done = RunDescription(
         **{**asdict(description), "provenance": {**description.provenance, "train_seconds": round(seconds)}}
     )
     done.write(out)
     return done
+
+
+def _run_stage(task: Task, loop: LoopConfig, folder: Path, detector: str) -> float:
+    """Train, or resume, one stage in its own folder; returns the seconds spent in all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    seconds = run_training(task, loop, folder, {"detector": detector})
+    plot_losses(folder / "losses.csv", folder / "losses.png")
+    return seconds
 
 
 def load_networks(folder: Path) -> tuple[RunDescription, Any, Any]:

@@ -18,7 +18,10 @@ from lad_edge.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 class Task(Protocol):
-    """What a method brings to the loop. Data order and noise must follow from `step` alone, so that resuming repeats nothing."""
+    """What a method brings to the loop. Data order and noise must follow from `step` alone, so that resuming repeats nothing.
+
+    A task may state `clip_norm`: longer gradients, over all its parameters, are scaled down to that norm.
+    """
 
     modules: Mapping[str, nn.Module]  # saved and restored
     optimiser: torch.optim.Optimizer
@@ -97,11 +100,19 @@ def _step(task: Task, seed: int, step: int) -> dict[str, Tensor]:
     losses = task.losses(step)
     total = torch.stack(list(losses.values())).sum()
     total.backward()  # type: ignore[no-untyped-call]
+    _clip(task)
     task.optimiser.step()
     if task.schedule is not None:
         task.schedule.step()
     task.after_step()
     return {"total": total.detach()} | {name: loss.detach() for name, loss in losses.items()}
+
+
+def _clip(task: Task) -> None:
+    limit: float | None = getattr(task, "clip_norm", None)
+    if limit is not None:
+        trained = [parameter for group in task.optimiser.param_groups for parameter in group["params"]]
+        torch.nn.utils.clip_grad_norm_(trained, limit)
 
 
 class LossLog:
