@@ -18,6 +18,7 @@ from lad_edge.kernels import reference
 
 MINIMUM_IMAGES = 32
 CODES_EQUAL = 0.999  # a token between two entries falls to either side by its last bit
+SETTLED_IMAGES = 8  # with all codes equal: enough to compare number by number
 TOLERANCE = {"f32": 1e-3}  # relative error of the score; a reduced precision states its own error instead
 
 
@@ -29,7 +30,7 @@ class Parity:
     again, and the maximum of the other branch may decide every score.
 
     codes_equal: share of equal codes, for detectors with codebooks. A token that lies between two entries may change its code with the
-    last bit, and the score jumps with it: errors are those of the images whose codes are all equal, if these are most of them.
+    last bit, and the score jumps with it: errors are those of the images whose codes are all equal, if these are eight or more.
     """
 
     images: int
@@ -83,14 +84,14 @@ def compare(expected: Answers, found: Answers, thresholds: tuple[float, float]) 
 
 
 def _same_codes(expected: Raw, found: Raw) -> NDArray[np.bool_]:
-    """Which images are compared number by number: those with equal codes; all of them if most have other codes, or there are none."""
+    """Which images are compared number by number: those with equal codes; all of them if too few have, or there are none."""
     images = len(next(iter(expected.values())))
     same = (
         np.array([np.array_equal(*(raw[CODES][i] for raw in (expected, found))) for i in range(images)])
         if (CODES in expected)
         else np.ones(images, np.bool_)
     )
-    return same if 2 * same.sum() > images else np.ones(images, np.bool_)
+    return same if same.sum() >= SETTLED_IMAGES else np.ones(images, np.bool_)
 
 
 def _only(raw: Raw, images: NDArray[np.bool_]) -> Raw:
