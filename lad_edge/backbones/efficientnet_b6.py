@@ -36,7 +36,7 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) alike."""
-        weights = self.conv_expand(functional.silu(self.conv_reduce(x.mean((2, 3), keepdim=True))))
+        weights: Tensor = self.conv_expand(functional.silu(self.conv_reduce(x.mean((2, 3), keepdim=True))))
         return x * weights.sigmoid()
 
 
