@@ -193,7 +193,7 @@ class Inspector:
             structural_score=None if scores is None else _finite(scores.structural),
             logical_score=None if scores is None else _finite(scores.logical),
             regions=regions,
-            findings=scores.findings if scores is not None and rejected else (),
+            findings=scores.explain() if scores is not None and rejected else (),
             detail=decision.detail,
             stages_us=_stages(frame, scores, start_ns),
             engine_sha256=self.bundle.sha256,

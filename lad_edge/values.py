@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -107,7 +107,7 @@ class Scores:
 
     anomaly_map: (h, w) float32, a view of the scorer's own buffer: copy it to keep it.
     nonfinite: how many non-finite values were seen in the engine's outputs; anything above 0 is invalid.
-    findings: sentences on what is unusual, the worst first; good parts may have some too.
+    explain: gives sentences on what is unusual, the worst first, until the next frame is scored: only rejected parts are worth its time.
     """
 
     score: float
@@ -116,7 +116,7 @@ class Scores:
     nonfinite: int
     anomaly_map: NDArray[np.float32]
     stages_us: Mapping[str, float] = field(default_factory=dict)
-    findings: tuple[str, ...] = ()
+    explain: Callable[[], tuple[str, ...]] = tuple
 
 
 @dataclass(frozen=True)

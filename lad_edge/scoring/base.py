@@ -66,6 +66,16 @@ class Setup:
                 f"the detector's parameters should be {sorted(parameters)}, the bundle has {sorted(self.parameters)}; export it again"
             )
 
+    def table(self, name: str, dtype: type[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        """A constant tensor of the bundle. Raises EngineError unless it is there with this type and shape."""
+        found = self.tables.get(name)
+        if found is None or found.shape != shape or found.dtype != dtype:
+            what = "none" if found is None else f"{found.dtype} {found.shape}"
+            raise EngineError(
+                f"the bundle should hold the table {name} of {np.dtype(dtype)} {shape}, found {what}; export it again"
+            )
+        return np.ascontiguousarray(found)
+
 
 def affine(levels: tuple[float, float]) -> tuple[float, float]:
     """Scale and offset that bring the two levels of a branch to 0 and 0.1: all branches then weigh alike."""

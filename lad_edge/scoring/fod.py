@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lad_edge.errors import EngineError
 from lad_edge.kernels import distance_map, project_maps, symmetric_kl
 from lad_edge.kernels.resampling import bilinear, blurred_bilinear
 from lad_edge.scoring.base import FrameScorer, Setup
@@ -106,12 +105,6 @@ def _level(index: int, setup: Setup) -> Level:
     parameters, name = setup.parameters, LEVELS[index]
     channels, side, width = (int(parameters[key][index]) for key in ("channels", "sides", "widths"))
     shape = (int(parameters["layers"]), side * side)
-    keys = setup.tables.get(table_name(name))
-    if keys is None or keys.shape != (*shape, width) or keys.dtype != np.float32:
-        found = "none" if keys is None else f"{keys.dtype} {keys.shape}"
-        raise EngineError(
-            f"the bundle should hold the table {table_name(name)} of float32 {(*shape, width)}, found {found}; export it again"
-        )
     return Level(
         name=name,
         side=side,
@@ -119,7 +112,7 @@ def _level(index: int, setup: Setup) -> Level:
         rebuilt=np.zeros((channels, side, side), np.float32),
         queries=np.zeros((*shape, width), np.float32),
         sigmas=np.zeros((*shape, 2 * int(parameters["heads"])), np.float32),
-        keys=np.ascontiguousarray(keys),
+        keys=setup.table(table_name(name), np.float32, (*shape, width)),
         error=np.zeros((side, side), np.float32),
         divergence=np.zeros(side * side, np.float32),
         map=np.zeros((side, side), np.float32),

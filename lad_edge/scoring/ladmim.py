@@ -8,12 +8,11 @@ scores. A part that is rejected thus has a place above the threshold, but for th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lad_edge.errors import EngineError
 from lad_edge.kernels import (
     Codebook,
     Quantizer,
@@ -62,11 +61,11 @@ class LadmimScorer(FrameScorer):
         count, tokens = int(p["masks"]), side * side
         self.structural_score = str(p["structural_score"])
         self.quantise = Quantizer(*_codebooks(setup))
-        visible = _table(setup, "masks", np.uint8, (count, tokens)) != 0
+        visible = setup.table(table_name("masks"), np.uint8, (count, tokens)) != 0
         self.masks = pack_masks(visible)
         self.expected = Expectations(
-            _table(setup, "ranges", np.int32, (2, count, levels, entries)),
-            _table(setup, "places", np.int32, (levels, entries, 4)),
+            setup.table(table_name("ranges"), np.int32, (2, count, levels, entries)),
+            setup.table(table_name("places"), np.int32, (levels, entries, 4)),
             self.masks,
             side,
         )
@@ -127,8 +126,8 @@ class LadmimScorer(FrameScorer):
         structural = self._standardised("structural", self._structural())
         logical = self._standardised("logical", float(deviations.mean()))
         self._draw(structural, logical, deviations)
-        findings = () if nonfinite else self.expected.findings(levels)
-        return Scores(structural + logical, structural, logical, nonfinite, self.map, findings=findings)
+        explain = partial(self.expected.findings, levels)
+        return Scores(structural + logical, structural, logical, nonfinite, self.map, explain=explain)
 
     def _standardised(self, branch: str, value: float) -> float:
         scale, offset = self.standard[branch]
@@ -212,16 +211,6 @@ def _finite(value: float) -> float:
     return value if np.isfinite(value) else 0.0
 
 
-def _table(setup: Setup, name: str, dtype: type[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    found = setup.tables.get(table_name(name))
-    if found is None or found.shape != shape or found.dtype != dtype:
-        what = "none" if found is None else f"{found.dtype} {found.shape}"
-        raise EngineError(
-            f"the bundle should hold the table {table_name(name)} of {np.dtype(dtype)} {shape}, found {what}; export it again"
-        )
-    return np.ascontiguousarray(found)
-
-
 def _codebooks(setup: Setup) -> tuple[Codebook, list[Codebook]]:
     """From the tables: T tables behind a linear ψ, G tables behind the identity (§6.7)."""
     p = setup.parameters
@@ -231,7 +220,7 @@ def _codebooks(setup: Setup) -> tuple[Codebook, list[Codebook]]:
 
     def book(name: str, top_codes: int) -> Codebook:
         def table(field: str, *shape: int) -> NDArray[np.float32]:
-            return _table(setup, f"{name}_{field}", np.float32, shape)
+            return setup.table(table_name(f"{name}_{field}"), np.float32, shape)
 
         return Codebook(
             table("projection", inner, width) if linear else None,
