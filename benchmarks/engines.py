@@ -70,7 +70,7 @@ def make(size: str, work: Path) -> None:
 
     from lad_edge.backbones.pdn import PDN_SIZES, Pdn
     from lad_edge.training.checkpoint import save_tensors
-    from lad_edge.training.fit import FitOptions, fit
+    from lad_edge.training.fit import FitOptions, fit, load_networks
 
     folder = home(size, work)
     run, teacher = folder / "run", folder / "teacher.safetensors"
@@ -80,6 +80,11 @@ def make(size: str, work: Path) -> None:
     save_tensors(teacher, Pdn(PDN_SIZES[size]).state_dict(), {"seed": SEED})
     settings = {"size": size, "steps": 1, "seed": SEED}
     fit("efficient_ad", _data(work), run, settings, FitOptions(teacher=teacher, device="cpu", quiet=True))
+    _, config, networks = load_networks(run)
+    examples = torch.zeros(2, 3, config.side, config.side)
+    batches = ({0: torch.export.Dim.AUTO},)  # the peer exports for any
+    program = torch.export.export(networks.autoencoder, (examples,), dynamic_shapes=batches)
+    torch.export.save(program, run / "autoencoder.pt2")
     export_run(run, folder / f"efficient_ad_{size}.lad", ExportOptions(policy=POLICY))
 
 

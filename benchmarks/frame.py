@@ -24,7 +24,8 @@ from benchmarks.report import Figures, about, add_json_flag, measuring, percenti
 from lad_edge.inspector import Inspector
 from lad_edge.kernels import reference
 from lad_edge.runtime import available, default_runtime
-from lad_edge.scoring.efficient_ad import GRAPH, affine
+from lad_edge.scoring.base import affine
+from lad_edge.scoring.efficient_ad import GRAPH
 from lad_edge.values import Result, Verdict
 
 PRECISIONS = ("f32", "bf16")
@@ -152,7 +153,8 @@ def reference_score(inspector: Inspector, picture: np.ndarray) -> float:
         picture, contract.size, roi=contract.roi, swap_rb=True, mean=contract.mean, std=contract.std
     )
     inspector.runtime.run(GRAPH, **buffers)
-    scale, offset = affine(inspector.calibration.normalisation)
+    levels = [affine(inspector.calibration.normalisation[branch]) for branch in ("structural", "logical")]
+    scale, offset = zip(*levels, strict=True)
     shape = {"border": parameters["border"], "border_mode": parameters["border_mode"], "size": contract.size}
     structural, logical = buffers["maps"][0]
     fused, _ = reference.fuse(structural, logical, scale=scale, offset=offset, sigmoid=parameters["sigmoid"], **shape)

@@ -5,7 +5,7 @@ compared with ours, and its own export makes its OpenVINO models, each of a fixe
 turns round by round, each in its own process with the same number of threads, from a BGR frame of 1280×1024 in memory
 to score and map: the peer is given the raw frame, or one that its user brought to the network's size before.
 
-Widths of XS are no setting of anomalib: narrower layers are put into its network, its own code around them stays.
+XS is no setting of anomalib: narrower layers and our autoencoder are put into its network, its own code around them stays.
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ PDN = {"conv1": "trunk.0", "conv2": "trunk.3", "conv3": "trunk.6", "conv4": "hea
 LAYERS = {
     **{f"{net}.{theirs}": f"{net}.{ours}" for net in ("teacher", "student") for theirs, ours in PDN.items()},
     **{f"ae.encoder.enconv{i + 1}": f"autoencoder.encoder.{2 * i}" for i in range(6)},
-    **{f"ae.decoder.deconv{i + 1}": f"autoencoder.stages.{i}.0" for i in range(6)},
-    "ae.decoder.deconv7": "autoencoder.head.0",
-    "ae.decoder.deconv8": "autoencoder.head.2",
+    **{f"ae.decoder.deconv{i + 1}": f"autoencoder.decoder.stages.{i}.0" for i in range(6)},
+    "ae.decoder.deconv7": "autoencoder.decoder.head.0",
+    "ae.decoder.deconv8": "autoencoder.decoder.head.2",
 }  # anomalib's name → ours
 
 
@@ -90,7 +90,11 @@ def build(weights: str, quantiles: np.ndarray) -> Any:
     ours = load_file(weights)
     channels = ours["mean"].shape[0]
     module = EfficientAd(teacher_out_channels=channels)
-    for theirs, name in LAYERS.items():
+    layers = LAYERS
+    if "autoencoder.decoder.head.0.weight" not in ours:
+        module.model.ae = lent(Path(weights).parent / "autoencoder.pt2")
+        layers = {theirs: name for theirs, name in LAYERS.items() if not theirs.startswith("ae.")}
+    for theirs, name in layers.items():
         put(module.model, theirs, ours[f"{name}.weight"], ours[f"{name}.bias"])
     module.model.mean_std.update({key: ours[key][None] for key in ("mean", "std")})
     names = ("qa_st", "qb_st", "qa_ae", "qb_ae")
@@ -100,6 +104,28 @@ def build(weights: str, quantiles: np.ndarray) -> Any:
         setattr(post, name, torch.tensor(value))
         setattr(post, name.replace("image", "pixel"), torch.tensor(value))
     return module.eval()
+
+
+def lent(program: Path) -> Any:
+    """Our autoencoder in the place of anomalib's, which has no decoder like that of XS; pictures are normalised as it does."""
+    import torch
+    from anomalib.models.image.efficient_ad.torch_model import imagenet_norm_batch  # type: ignore[import-not-found]
+
+    class Lent(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = torch.export.load(str(program)).module()
+
+        def forward(self, pixels: Any, _image_size: object) -> Any:
+            return self.inner(imagenet_norm_batch(pixels))
+
+        def train(
+            self, _mode: bool = True
+        ) -> Lent:  # an exported program has no other mode than the one it was exported in
+            self.training = False
+            return self
+
+    return Lent()
 
 
 def put(model: Any, name: str, weight: Any, bias: Any) -> None:
