@@ -12,6 +12,7 @@ from pathlib import Path
 from torch import nn
 
 from lad_edge.backbones import efficientnet_b6, efficientnet_lite, wide_resnet
+from lad_edge.backbones.downloads import DOWNLOADS, downloaded
 from lad_edge.errors import UsageError
 
 
@@ -19,8 +20,8 @@ from lad_edge.errors import UsageError
 class Backbone:
     """channels: of the maps at strides 8 and 16. mean, std: of RGB in [0, 1], what the network was trained with.
 
-    structure: makes it without weights; pretrained: makes it with them, frozen, from --weights where it needs a file.
-    Both give (N, 3, H, W), normalised → the two maps.
+    structure: makes it without weights; pretrained: makes it with them, frozen, from a file or, given None, from a pip package or
+    a download. Both give (N, 3, H, W), normalised → the two maps.
     """
 
     channels: tuple[int, int]
@@ -30,19 +31,13 @@ class Backbone:
     pretrained: Callable[[Path | None], nn.Module]
 
 
-def _needed(name: str, weights: Path | None) -> Path:
-    if weights is None:
-        raise UsageError(f"backbone {name} needs --weights FILE (torchvision or timm names, .pth or .safetensors)")
-    return weights
-
-
 def _wide(name: str) -> Backbone:
     return Backbone(
         channels=(512, 1024),
         mean=wide_resnet.MEAN,
         std=wide_resnet.STD,
         structure=lambda: wide_resnet.WideResNet(wide_resnet.WIDE_RESNETS[name]),
-        pretrained=lambda weights: wide_resnet.wide_resnet(name, _needed(name, weights)),
+        pretrained=lambda weights: wide_resnet.wide_resnet(name, weights or downloaded(name)),
     )
 
 
@@ -68,7 +63,7 @@ BACKBONES = {
         mean=efficientnet_b6.MEAN,
         std=efficientnet_b6.STD,
         structure=efficientnet_b6.EfficientNetB6,
-        pretrained=lambda weights: efficientnet_b6.efficientnet_b6(_needed("tf_efficientnet_b6", weights)),
+        pretrained=lambda weights: efficientnet_b6.efficientnet_b6(weights or downloaded("tf_efficientnet_b6")),
     ),
 }
 
@@ -78,3 +73,13 @@ def backbone(name: str) -> Backbone:
     if name not in BACKBONES:
         raise UsageError(f"--backbone {name}: expected one of {', '.join(BACKBONES)}")
     return BACKBONES[name]
+
+
+def weights_file(name: str, given: Path | None) -> Path | None:
+    """The file that the backbone's weights come from: the given one, or the published one from the cache; None where they come by pip.
+
+    Raises DataError if a download fails.
+    """
+    if given is not None or name not in DOWNLOADS:
+        return given
+    return downloaded(name)

@@ -62,7 +62,10 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help="ulsad, fod: frozen network (default: efficientnet-lite0, which comes by pip)",
     )
     parser.add_argument(
-        "--weights", type=Path, metavar="FILE", help="ulsad, fod: weights of the backbone, torchvision or timm names"
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="ulsad, fod: weights of the backbone, torchvision or timm names; default: by pip, or downloaded once",
     )
     parser.add_argument(
         "--side", type=positive_int, metavar="PX", help="side of the network's square input; default: 256"

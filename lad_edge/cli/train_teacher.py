@@ -36,10 +36,13 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--backbone",
         default="efficientnet-lite0",
         choices=("efficientnet-lite0", "wide_resnet50_2", "wide_resnet101_2"),
-        help="network that is imitated; the wide ones need --weights (default: %(default)s, from pip)",
+        help="network that is imitated; weights of the wide ones are downloaded once (default: %(default)s, from pip)",
     )
     parser.add_argument(
-        "--weights", type=Path, metavar="FILE", help="weights of the backbone, torchvision or timm names"
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="weights of the backbone, torchvision or timm names; default: by pip, or downloaded once",
     )
     parser.add_argument("--steps", type=positive_int, default=60_000, metavar="N", help="default: %(default)s")
     parser.add_argument("--batch", type=positive_int, default=16, metavar="N", help="default: %(default)s")

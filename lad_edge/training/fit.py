@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lad_edge.backbones.frozen import weights_file
 from lad_edge.datasets import Dataset, open_dataset
 from lad_edge.detectors.batches import Images
 from lad_edge.detectors.dfsc import DfscConfig, DfscTask
@@ -99,7 +100,9 @@ class FitOptions:
 
     layout: str = "auto"
     teacher: Path | None = None  # of efficient_ad, dfsc and ladmim; None = the one that ships
-    weights: Path | None = None  # of the frozen backbone of ulsad, where it does not come by pip
+    weights: Path | None = (
+        None  # of the frozen backbone of ulsad and fod; None = the published ones, by pip or download
+    )
     photographs: Path | None = None  # for EfficientAD's penalty
     roi: tuple[int, int, int, int] | None = None
     device: str | None = None
@@ -188,7 +191,7 @@ def _frozen_weights(config: Any, options: FitOptions) -> Path | None:
     if hasattr(config, "backbone"):
         if options.teacher is not None:
             raise UsageError("--teacher: this detector has a backbone, not a teacher; give --weights, or leave it out")
-        return options.weights
+        return weights_file(config.backbone, options.weights)
     if options.weights is not None:
         raise UsageError("--weights: this detector has a teacher, not a backbone; give --teacher, or leave it out")
     return options.teacher or SHIPPED_TEACHERS / f"teacher_{config.size}.safetensors"

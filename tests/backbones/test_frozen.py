@@ -30,5 +30,3 @@ def test_unknown_names_and_files_that_are_not_wanted_are_refused(tmp_path):
         backbone("resnet9000")
     with pytest.raises(UsageError, match="brings its weights by pip"):
         backbone("efficientnet-lite0").pretrained(tmp_path / "w.pth")
-    with pytest.raises(UsageError, match="needs --weights FILE"):
-        backbone("wide_resnet50_2").pretrained(None)

@@ -37,3 +37,24 @@ def test_foreign_weights_are_refused_by_name(tmp_path):
     save_file({"stem.weight": torch.zeros(1)}, path)
     with pytest.raises(DataError, match=r"not the weights of wide_resnet50_2.*conv1"):
         wide_resnet("wide_resnet50_2", path)
+
+
+class Foreign:
+    """What a weight file of unknown origin may bring along."""
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"PK\x03\x04 no archive", "RuntimeError"), (b"", "EOFError"), (Foreign(), "UnpicklingError")],
+)
+def test_files_that_are_damaged_or_bring_code_are_refused(tmp_path, content, reason):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save({"conv1.weight": content}, path)
+    with pytest.raises(DataError, match=rf"expected weights as .pth or .safetensors.*\({reason}\)"):
+        wide_resnet("wide_resnet50_2", path)
+
+
+def test_a_checkpoint_that_wraps_its_weights_is_refused(tmp_path):
+    torch.save({"epoch": 3, "state_dict": {}}, tmp_path / "weights.pth")
+    with pytest.raises(DataError, match="expected a dictionary of tensors"):
+        wide_resnet("wide_resnet50_2", tmp_path / "weights.pth")

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from lad_edge.backbones.downloads import DOWNLOADS, Download
 from lad_edge.backbones.pdn import PDN_SIZES, Pdn
-from lad_edge.errors import DataError, UsageError
+from lad_edge.errors import DataError
 from lad_edge.training.checkpoint import load_tensors
 from lad_edge.training.teacher import DistillationConfig, NeighbourhoodTargets, cut_windows, train_teacher
 
@@ -75,7 +76,9 @@ def test_too_few_photographs_are_refused(tmp_path):
         train_teacher(tmp_path, tmp_path / "t.safetensors", DistillationConfig(size="xs", steps=1), quiet=True)
 
 
-def test_wide_backbone_without_weights_says_what_is_missing(tmp_path, photographs):
+def test_a_wide_backbone_without_a_network_says_what_was_tried(tmp_path, photographs, monkeypatch):
+    monkeypatch.setitem(DOWNLOADS, "wide_resnet101_2", Download("http://127.0.0.1:1/wide-00000000.pth", "00000000"))
+    monkeypatch.setenv("LAD_EDGE_CACHE", str(tmp_path))
     config = DistillationConfig(size="xs", steps=1, backbone="wide_resnet101_2")
-    with pytest.raises(UsageError, match="needs --weights FILE"):
+    with pytest.raises(DataError, match=r"tried to download http://127.0.0.1:1/wide-00000000.pth.*pass --weights FILE"):
         train_teacher(photographs, tmp_path / "t.safetensors", config, quiet=True)
