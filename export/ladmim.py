@@ -1,4 +1,4 @@
-"""The graphs and tables of LADMIM: image → features and tokens, memories → rebuilt features, features → histograms under fixed masks.
+"""The graphs and tables of LADMIM: image → features and tokens, memories → rebuilt features, features → predictions under fixed masks.
 
 Foldings, each exact (methods card §6.7, §10.2):
 * the standardisation of the features goes into the teacher's last convolution: it commutes with the 2×2 mean;
@@ -7,7 +7,8 @@ Foldings, each exact (methods card §6.7, §10.2):
 * LayerScale goes into the layer before it;
 * the masks are constants: patches are projected and enter the first attention once, not once for each mask, and what stands for a
   hidden patch there is a constant;
-* the last layer is computed for the prediction token only, which sees all others through their keys and values.
+* the last layer is computed only for the tokens that are predicted from, which see all others through their keys and values: for
+  histograms the prediction token, for other targets the hidden tokens.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from lad_edge.export.efficient_ad import first_in_two_parts, fold_standardisation
-from lad_edge.export.exporter import Exported, Normalisation, Raw, require_finite, trace, trace_from
+from lad_edge.export.exporter import Exported, Raw, require_finite, trace, trace_from
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,6 +29,7 @@ from lad_edge.detectors.hvq import Quantisers
 from lad_edge.detectors.ladmim import Block, Ladmim, LadmimConfig, MimTransformer
 from lad_edge.kernels import Codebook
 from lad_edge.scoring import ladmim as scoring
+from lad_edge.scoring.base import Normalisation
 from lad_edge.scoring.ladmim import DECODE, ENCODE, MIM, standard, table_name
 
 Values = NDArray[np.float64]
@@ -61,11 +63,12 @@ class FoldedDecoder(nn.Module):
 
 
 class FoldedMim(nn.Module):
-    """h0 (1, C, side, side) → logits (M, levels, K) for fixed masks (M, L)."""
+    """h0 (1, C, side, side) → the target's predictions for fixed masks (M, L): logits (M, levels, K) for histograms."""
 
     masks: Tensor
     first: Tensor
     hidden: Tensor
+    asked: Tensor
 
     def __init__(self, network: MimTransformer, masks: Tensor) -> None:
         super().__init__()
@@ -74,6 +77,10 @@ class FoldedMim(nn.Module):
         self.register_buffer("masks", masks[..., None])
         self.register_buffer("first", (network.prediction + network.position[0])[None, None])
         self.register_buffer("hidden", (network.hidden + network.position[1:])[None])
+        rows = torch.arange(masks.shape[0] * (1 + masks.shape[1])).view(len(masks), -1)
+        self.register_buffer(
+            "asked", network.target.asked(rows, masks)
+        )  # of all masks' tokens in one line: (M,) or (M, n)
         block: Block = self.network.blocks[0]  # type: ignore[assignment]
         for name, tokens in (("first", self.first), ("hidden", self.hidden)):
             for part, values in zip("qkv", _queries_keys_values(block, tokens), strict=True):
@@ -87,20 +94,30 @@ class FoldedMim(nn.Module):
         qkv = _queries_keys_values(network.blocks[0], seen)  # type: ignore[arg-type]
         q, k, v = (self._blend(f"_{part}", values) for part, values in zip("qkv", qkv, strict=True))
         for index, block in enumerate(network.blocks):
-            asking = slice(0, 1) if index == len(network.blocks) - 1 else slice(None)
+            asking = self._asking if index == len(network.blocks) - 1 else _all
             if index:
                 normed = block.norm_attend(x)  # type: ignore[operator]
                 attend = block.attend
-                q, k, v = attend.query(normed[:, asking]), attend.key(normed), attend.value(normed)  # type: ignore[operator, union-attr]
-            x = x[:, asking] + block.attend.mix(q[:, asking], k, v)  # type: ignore[operator, union-attr]
+                q, k, v = attend.query(asking(normed)), attend.key(normed), attend.value(normed)  # type: ignore[operator, union-attr]
+            else:
+                q = asking(q)
+            x = asking(x) + block.attend.mix(q, k, v)  # type: ignore[operator, union-attr]
             x = x + block.mlp(block.norm_mlp(x))  # type: ignore[operator]
-        logits: Tensor = network.predict(network.norm(x[:, 0])).unflatten(1, (network.levels, -1))
-        return logits
+        predicted = network.predict(network.norm(x)).reshape(*self.asked.shape, *network.target.shape)
+        return network.target.finish(predicted)
+
+    def _asking(self, tokens: Tensor) -> Tensor:
+        """(M, 1 + L, d) → (M, k, d): those that are predicted from."""
+        return tokens.flatten(0, 1)[self.asked.flatten()].reshape(len(tokens), -1, tokens.shape[2])
 
     def _blend(self, name: str, seen: Tensor) -> Tensor:
         """The prediction token's row, then the constant where a mask hides and `seen` where it does not: (M, 1 + L, d)."""
         tokens = torch.where(self.masks, getattr(self, f"hidden{name}"), seen)
         return torch.cat([getattr(self, f"first{name}").expand(len(tokens), -1, -1), tokens], 1)
+
+
+def _all(tokens: Tensor) -> Tensor:
+    return tokens
 
 
 def _queries_keys_values(block: Block, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -173,6 +190,7 @@ def export(networks: Ladmim, config: LadmimConfig, _border_mode: str) -> Exporte
         "psi": config.psi,
         "side": side,
         "structural_score": config.structural_score,
+        "target": config.target,
         "width": config.width,
     }
     tables: dict[str, NDArray[Any]] = {
@@ -185,7 +203,7 @@ def export(networks: Ladmim, config: LadmimConfig, _border_mode: str) -> Exporte
     graphs = {
         ENCODE: trace(FoldedEncoder(networks), ENCODE, config.side, ["features", "tokens"]),
         DECODE: trace_from(FoldedDecoder(networks), DECODE, "memories", memories, ["rebuilt"]),
-        MIM: trace_from(FoldedMim(networks.mim, networks.masks), MIM, "features", features, ["logits"]),
+        MIM: trace_from(FoldedMim(networks.mim, networks.masks), MIM, "features", features, ["predicted"]),
     }
     return Exported(graphs, parameters, tables)
 
@@ -220,7 +238,7 @@ def peak_values(maps: Values, size: int) -> Values:
     return np.asarray((rows @ maps @ rows.T).max((1, 2)))
 
 
-def logical_values(scores: Values, levels: Normalisation, parameters: Mapping[str, Any]) -> Values:
+def logical_values(scores: Values, levels: Mapping[str, tuple[float, float]], parameters: Mapping[str, Any]) -> Values:
     """(n, M) → (n,): the mean over masks of what a score exceeds its mask's mean by, in standard deviations if so configured."""
     pairs = [levels[name] for name in scoring.mask_names(scores.shape[1])]
     means, scales = np.array([pair[0] for pair in pairs]), np.array([standard(pair)[0] for pair in pairs])

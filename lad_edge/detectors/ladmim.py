@@ -3,7 +3,7 @@
 The first stage is HVQ-Trans (`hvq.py`): where the rebuilt features differ, a part is structurally anomalous. The second is masked image
 modelling: a vision transformer sees the features with some tokens hidden and predicts the histograms of the hidden tokens' codes, at
 each level. How many patches of which kind there are is what logic is about: where prediction and count differ, a part is logically
-anomalous.
+anomalous. Other things to predict, for comparison, are in `targets.py`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from lad_edge.detectors.batches import (
 )
 from lad_edge.detectors.hvq import Attention, Hvq, HvqConfig
 from lad_edge.detectors.masks import MASKINGS, Mask, balanced_masks
+from lad_edge.detectors.targets import TARGETS, Target, Truth, counted
 from lad_edge.errors import UsageError
 
 POOL = 4000  # masks that the fixed set is chosen from
@@ -51,6 +52,7 @@ class LadmimConfig(HvqConfig):
     mim_batch: int = 32
     mim_learning_rate: float = 1e-4
     layer_scale: float = 1e-4  # with which each layer's share begins
+    target: str = "histogram"  # of codes; "code", "feature" or "pixel" of each hidden token (Table 8)
     masking: str = "block"
     mask_ratio: float = 0.226  # hidden tokens over all: 130 of 576 (L-9)
     block_share: float = 0.08  # of the smallest block, over all: 46 tokens
@@ -61,12 +63,10 @@ class LadmimConfig(HvqConfig):
     def check(self) -> None:
         """Raises UsageError for values out of range."""
         super().check()
-        if self.masking not in MASKINGS:
-            raise UsageError(f"masking {self.masking}: expected one of {', '.join(MASKINGS)}")
-        if self.structural_score not in STRUCTURAL_SCORES:
-            raise UsageError(
-                f"structural_score {self.structural_score}: expected one of {', '.join(STRUCTURAL_SCORES)}"
-            )
+        choices = {"masking": tuple(MASKINGS), "target": tuple(TARGETS), "structural_score": STRUCTURAL_SCORES}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name} {getattr(self, name)}: expected one of {', '.join(known)}")
         if not 0.01 <= self.mask_ratio <= 0.9 or not 0 < self.block_share <= self.mask_ratio:
             raise UsageError(
                 f"mask_ratio {self.mask_ratio}, block_share {self.block_share}: "
@@ -154,30 +154,9 @@ class Ladmim(nn.Module):
         codes = self.hvq.codes(features)
         rebuilt = self.hvq.decode(self.hvq.quantisers.memories(codes[:, 1:]))
         structural = (rebuilt - features).square().sum(1).sqrt()[0]
-        truth = histograms(codes[:, 1:].expand(len(self.masks), -1, -1), self.masks, self.config.entries)
-        logits = torch.cat([self.mim(features, mask[None]) for mask in self.masks])
-        return structural, histogram_distance(logits, truth), codes[0]
-
-
-def counted(codes: Tensor, masks: Tensor, entries: int) -> Tensor:
-    """How many masked tokens have each code: (N, levels, L) codes and (N, L) masks → (N, levels, K) int64."""
-    counts = torch.zeros(*codes.shape[:2], entries, dtype=torch.int64, device=codes.device)
-    return counts.scatter_add_(2, codes.long(), masks[:, None].expand(-1, codes.shape[1], -1).long())
-
-
-def histograms(codes: Tensor, masks: Tensor, entries: int) -> Tensor:
-    """Q: counts over the number of masked tokens (decision L-6), float32."""
-    return counted(codes, masks, entries).float() / masks.sum(1).view(-1, 1, 1)
-
-
-def histogram_distance(logits: Tensor, truth: Tensor) -> Tensor:
-    """Σ over levels and codes of |softmax(logits) - Q|: (N, levels, K) → (N,), from 0 to twice the levels (§6.3)."""
-    return (torch.softmax(logits.float(), -1) - truth).abs().sum((1, 2))
-
-
-def histogram_loss(logits: Tensor, codes: Tensor, masks: Tensor) -> Tensor:
-    """The mean over the batch of the distance between predicted and true histograms."""
-    return histogram_distance(logits, histograms(codes, masks, logits.shape[2])).mean()
+        truth = Truth(image, features, codes[:, 1:]).expand(len(self.masks))
+        predicted = torch.cat([self.mim(features, mask[None]) for mask in self.masks])
+        return structural, self.mim.target.distance(predicted, truth, self.masks), codes[0]
 
 
 def common_places(codes: Tensor, entries: int, side: int) -> Tensor:
@@ -194,16 +173,18 @@ def common_places(codes: Tensor, entries: int, side: int) -> Tensor:
 
 
 class MimTransformer(nn.Module):
-    """h0 (N, C, side, side) with masks (N, L) → logits (N, levels, K) of the histograms under the masks (§6.3)."""
+    """h0 (N, C, side, side) with masks (N, L) → the target's prediction, (N, levels, K) logits for histograms (§6.3)."""
+
+    target: Target
 
     def __init__(self, channels: int, tokens: int, config: LadmimConfig) -> None:
         super().__init__()
-        d, self.levels = config.mim_width, config.layers
+        d, self.target = config.mim_width, TARGETS[config.target](config.layers, config.entries, channels)
         self.embed = nn.Linear(channels, d)
         self.hidden, self.prediction = nn.Parameter(torch.zeros(d)), nn.Parameter(torch.zeros(d))
         self.position = nn.Parameter(torch.zeros(1 + tokens, d))
         self.blocks = nn.ModuleList(Block(d, config) for _ in range(config.mim_layers))
-        self.norm, self.predict = nn.LayerNorm(d), nn.Linear(d, config.layers * config.entries)
+        self.norm, self.predict = nn.LayerNorm(d), nn.Linear(d, math.prod(self.target.shape))
         self._initialise()
 
     def _initialise(self) -> None:
@@ -226,8 +207,8 @@ class MimTransformer(nn.Module):
         x = torch.cat([first, tokens], 1) + self.position
         for block in self.blocks:
             x = block(x)
-        logits: Tensor = self.predict(self.norm(x[:, 0])).unflatten(1, (self.levels, -1))
-        return logits
+        predicted = self.predict(self.norm(self.target.asked(x, masks)))
+        return self.target.finish(predicted.unflatten(-1, self.target.shape))
 
 
 class Block(nn.Module):
@@ -269,16 +250,17 @@ class MimTask:
         networks.mim.train()
 
     def losses(self, step: int) -> dict[str, Tensor]:
-        """Distance between predicted and true histograms, under fresh masks."""
+        """Distance between prediction and truth, under fresh masks."""
         config, side = self.config, self.networks.side
         self.optimiser.param_groups[0]["weight_decay"] = MIM_WEIGHT_DECAY * half_cosine(step / config.mim_steps)
         features = self.features.batch(step, config.mim_batch)
         drawn = config.draw_masks(np.random.default_rng((config.seed, step)), len(features), side)
         masks = torch.from_numpy(drawn).to(features.device)
         codes = self.codes[self.images.indices(step, config.mim_batch)]
+        truth = Truth(self.images.batch(step, config.mim_batch), features, codes)
         with autocast(features.device):
-            logits = self.networks.mim(features, masks)
-        return {"histograms": histogram_loss(logits, codes, masks)}
+            predicted = self.networks.mim(features, masks)
+        return {config.target: self.networks.mim.target.distance(predicted, truth, masks).mean()}
 
     def after_step(self) -> None:
         """Nothing to average."""

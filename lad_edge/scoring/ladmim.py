@@ -1,4 +1,4 @@
-"""LADMIM at the edge: frame → features and tokens → codes → rebuilt features and predicted histograms → two scores (methods card §6.5).
+"""LADMIM at the edge: frame → features and tokens → codes → rebuilt features, predictions under masks → two scores (methods card §6.5).
 
 The map has the scale of the total score, so that one threshold serves both. The stronger branch is drawn with the other one's score
 added if that is positive, the weaker branch as it is, and each place shows the larger of the two; no place shows more than its branch
@@ -17,13 +17,13 @@ from lad_edge.kernels import (
     Codebook,
     Quantizer,
     distance_map,
-    masked_histogram_score,
     pack_masks,
     project_maps,
 )
 from lad_edge.kernels.resampling import bilinear
 from lad_edge.scoring.base import FrameScorer, Setup
 from lad_edge.scoring.counts import Expectations
+from lad_edge.scoring.targets import Shown, open_target
 from lad_edge.values import Scores
 
 ENCODE, DECODE, MIM = "encode", "decode", "mim"
@@ -38,6 +38,7 @@ PARAMETERS = (
     "psi",
     "side",
     "structural_score",
+    "target",
     "width",
 )
 WINDOW = 16  # px, side of the mean that takes single cells out of the structural score (L-7)
@@ -45,12 +46,12 @@ MARGIN = 2  # cells between the picture's edge and the first token: the teacher 
 
 
 class LadmimScorer(FrameScorer):
-    """Preprocess, three graphs, nearest codes, histograms under fixed masks, a distance map.
+    """Preprocess, three graphs, nearest codes, predictions under fixed masks, a distance map.
 
     parameters: `channels` of the features, `side` of the token grid, `width` of the tokens, `levels`, `entries`, `code_width` and `psi`
-    of the codebooks, `memory_width`, number of `masks`, `structural_score` (L-7), `mask_statistics`. tables: `ladmim/masks`,
-    `ladmim/ranges`, `ladmim/places` and those of the codebooks (`book_tables`). normalisation: per branch mean and mean + standard
-    deviation over good validation images (L-8), see `branches`.
+    of the codebooks, `memory_width`, number of `masks`, `target` of the predictions, `structural_score` (L-7), `mask_statistics`.
+    tables: `ladmim/masks`, `ladmim/ranges`, `ladmim/places` and those of the codebooks (`book_tables`). normalisation: per branch mean
+    and mean + standard deviation over good validation images (L-8), see `branches`.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -61,24 +62,23 @@ class LadmimScorer(FrameScorer):
         count, tokens = int(p["masks"]), side * side
         self.structural_score = str(p["structural_score"])
         self.quantise = Quantizer(*_codebooks(setup))
-        visible = setup.table(table_name("masks"), np.uint8, (count, tokens)) != 0
-        self.masks = pack_masks(visible)
+        masks = setup.table(table_name("masks"), np.uint8, (count, tokens)) != 0
         self.expected = Expectations(
             setup.table(table_name("ranges"), np.int32, (2, count, levels, entries)),
             setup.table(table_name("places"), np.int32, (levels, entries, 4)),
-            self.masks,
+            pack_masks(masks),
             side,
         )
         self.features, self.rebuilt = (np.zeros((1, channels, side, side), np.float32) for _ in range(2))
         self.tokens = np.zeros((1 + levels, tokens, int(p["width"])), np.float32)
         self.codes = np.zeros((1 + levels, tokens), np.uint16)
         self.memories = np.zeros((levels, tokens, int(p["memory_width"])), np.float32)
-        self.logits = np.zeros((count, levels, entries), np.float32)
+        self.target = open_target(p["target"], Shown(self.input, self.features, self.codes[1:]), masks, entries)
         self.mask_scores = np.zeros(count, np.float32)
         self.structural = np.zeros((side, side), np.float32)
         self.nonfinite = 0
         self._prepare_levels(setup)
-        self._prepare_tail(side, visible)
+        self._prepare_tail(side, masks)
 
     def _prepare_levels(self, setup: Setup) -> None:
         levels = {branch: standard(pair) for branch, pair in setup.normalisation.items()}
@@ -88,11 +88,11 @@ class LadmimScorer(FrameScorer):
         self.mask_means = means
         self.mask_scales = scales if setup.parameters["mask_statistics"] else np.ones(len(names))
 
-    def _prepare_tail(self, side: int, visible: NDArray[np.bool_]) -> None:
+    def _prepare_tail(self, side: int, masks: NDArray[np.bool_]) -> None:
         self.peak_rows = peaks(side, self.pixels)
         self.rows, self.wide_rows = smoothed(side, self.pixels), enlarged(side, self.pixels)
         # A cell that no mask hides belongs to all of them.
-        cover = np.where(visible.any(0), visible, True).astype(np.float64)
+        cover = np.where(masks.any(0), masks, True).astype(np.float64)
         self.shares = np.ascontiguousarray(cover / cover.sum(0))  # (M, tokens)
         self.heat = np.zeros((side, side), np.float32)
         window = self.pixels - WINDOW + 1
@@ -113,20 +113,19 @@ class LadmimScorer(FrameScorer):
         self.run(ENCODE, image=self.input, features=self.features, tokens=self.tokens)
         self.nonfinite = self.quantise(self.tokens, self.codes, self.memories)
         self.run(DECODE, memories=self.memories, rebuilt=self.rebuilt)
-        self.run(MIM, features=self.features, logits=self.logits)
+        self.run(MIM, features=self.features, predicted=self.target.predicted)
 
     def judge(self) -> Scores:
         """Both scores, standardised, and their sum."""
-        levels = self.codes[1:]
         nonfinite = self.nonfinite + distance_map(self.features[0], self.rebuilt[0], out=self.structural)
-        nonfinite += masked_histogram_score(levels, self.masks, self.logits, self.mask_scores)
+        nonfinite += self.target.score(self.mask_scores)
         self.structural *= len(self.features[0])
         np.sqrt(self.structural, out=self.structural)
         deviations = (self.mask_scores - self.mask_means) * self.mask_scales
         structural = self._standardised("structural", self._structural())
         logical = self._standardised("logical", float(deviations.mean()))
         self._draw(structural, logical, deviations)
-        explain = partial(self.expected.findings, levels)
+        explain = partial(self.expected.findings, self.codes[1:])
         return Scores(structural + logical, structural, logical, nonfinite, self.map, explain=explain)
 
     def _standardised(self, branch: str, value: float) -> float:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,12 +11,10 @@ from lad_edge.detectors.ladmim import (
     MimTask,
     MimTransformer,
     common_places,
-    histogram_distance,
-    histogram_loss,
-    histograms,
     warmed_cosine,
 )
 from lad_edge.detectors.masks import MASKINGS, balanced_masks, block_mask
+from lad_edge.detectors.targets import TARGETS, HistogramTarget, Truth, histogram_distance, histograms, patches
 from lad_edge.errors import UsageError
 from lad_edge.training.trainer import _step
 
@@ -115,16 +115,18 @@ def test_histograms_count_the_hidden_tokens_of_each_level():
     torch.testing.assert_close(histograms(codes, mask, 3), expected)
 
 
-def test_the_loss_is_zero_where_the_histogram_is_known_and_twice_the_levels_at_most():
+def test_the_distance_is_zero_where_the_histogram_is_known_and_twice_the_levels_at_most():
     codes = torch.tensor([[[0, 0, 0, 1], [1, 1, 1, 0]], [[2, 2, 2, 0], [0, 0, 0, 0]]])
     masks = torch.tensor([[True, True, True, False]]).expand(2, -1)
+    truth = Truth(torch.empty(2, 0), torch.empty(2, 0), codes)
     sure = torch.full((2, 2, 3), -200.0)
     right, wrong = sure.clone(), sure.clone()
     for image, level, code in ((0, 0, 0), (0, 1, 1), (1, 0, 2), (1, 1, 0)):
         right[image, level, code] = 0
         wrong[image, level, (code + 1) % 3] = 0
-    assert float(histogram_loss(right, codes, masks)) == pytest.approx(0)
-    assert float(histogram_loss(wrong, codes, masks)) == pytest.approx(4)  # 8 with four levels
+    target = HistogramTarget(levels=2, entries=3)
+    assert target.distance(right, truth, masks).tolist() == pytest.approx([0, 0])
+    assert target.distance(wrong, truth, masks).tolist() == pytest.approx([4, 4])  # 8 with four levels
 
 
 def test_the_distance_is_two_minus_twice_the_common_part():
@@ -134,32 +136,89 @@ def test_the_distance_is_two_minus_twice_the_common_part():
     torch.testing.assert_close(histogram_distance(logits, truth), 8 - 2 * common)
 
 
-def test_hidden_tokens_do_not_reach_the_prediction():
+@pytest.fixture
+def truth():
     torch.manual_seed(0)
-    mim = MimTransformer(5, 16, SMALL).eval()
+    return Truth(torch.randn(2, 3, 64, 64), torch.randn(2, 5, 4, 4), torch.randint(6, (2, 2, 16)))
+
+
+MASKS = torch.zeros(2, 16, dtype=torch.bool).index_put(
+    (torch.tensor([0, 0, 1, 1]), torch.tensor([3, 7, 4, 5])), torch.tensor(True)
+)
+
+
+def one_by_one(truth, value):
+    """Mean over the hidden tokens of value(image, row, column)."""
+    return [np.mean([value(i, int(n) // 4, int(n) % 4) for n in MASKS[i].nonzero()]) for i in range(2)]
+
+
+def test_codes_are_predicted_token_by_token_with_cross_entropy(truth):
+    target = TARGETS["code"](2, 6, 5)
+    predicted = target.finish(torch.randn(2, 2, 2, 6))
+    torch.testing.assert_close(predicted.exp().sum(-1), torch.ones(2, 2, 2))
+    expected = [
+        sum(
+            -predicted[i, t, level, truth.codes[i, level, n]]
+            for t, n in enumerate(MASKS[i].nonzero()[:, 0])
+            for level in range(2)
+        )
+        / 2
+        for i in range(2)
+    ]
+    torch.testing.assert_close(target.distance(predicted, truth, MASKS), torch.stack(expected))
+
+
+@pytest.mark.parametrize("name", ["feature", "pixel"])
+def test_features_and_pixels_are_predicted_with_the_squared_error_of_hidden_tokens(truth, name):
+    target = TARGETS[name](2, 6, 5)
+    values = {
+        "feature": lambda i, y, x: truth.features[i, :, y, x],
+        "pixel": lambda i, y, x: truth.pixels[i, :, 16 + 8 * y : 24 + 8 * y, 16 + 8 * x : 24 + 8 * x],
+    }[name]
+    predicted = torch.full((2, 2, *target.shape), 0.5)
+    expected = one_by_one(truth, lambda *place: float((values(*place) - 0.5).square().mean()))
+    assert target.distance(predicted, truth, MASKS).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_patch_of_pixels_is_colour_by_colour_and_row_by_row(truth):
+    found = patches(truth.pixels, 4)
+    assert found.shape == (2, 16, 192)
+    assert torch.equal(found[1, 6].view(3, 8, 8), truth.pixels[1, :, 24:32, 32:40])
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("histogram", (2, 6)), ("code", (3, 2, 6)), ("feature", (3, 5)), ("pixel", (3, 192))]
+)
+def test_what_is_hidden_does_not_reach_the_prediction(name, shape):
+    torch.manual_seed(0)
+    mim = MimTransformer(5, 16, replace(SMALL, target=name)).eval()
     mask = torch.zeros(1, 16, dtype=torch.bool)
     mask[0, [3, 4, 7]] = True
     features = torch.randn(1, 5, 4, 4)
     other = features.clone()
     other.flatten(2)[..., mask[0]] += 3
-    assert mim(features, mask).shape == (1, 2, 6)
+    assert mim(features, mask).shape == (1, *shape)
     assert torch.equal(mim(other, mask), mim(features, mask))
-    assert not torch.equal(mim(other, ~mask), mim(features, ~mask))
+    shown = mask.roll(8, 1)
+    assert not torch.equal(mim(other, shown), mim(features, shown))
 
 
 # ---- training
 
 
-def test_the_first_stage_is_frozen_and_the_second_learns(prepared):
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_the_first_stage_is_frozen_and_the_second_learns(prepared, target):
     networks, images = prepared
-    task = MimTask(networks, images, SMALL)
+    config = replace(SMALL, target=target)
+    networks.mim = MimTransformer(networks.channels, 576, config)
+    task = MimTask(networks, images, config)
     before = {name: value.clone() for name, value in networks.state_dict().items()}
-    losses = [float(_step(task, 0, step)["histograms"]) for step in range(20)]
+    losses = [float(_step(task, 0, step)[target]) for step in range(20)]
     changed = {
         name.split(".")[0] for name, value in networks.state_dict().items() if not torch.equal(value, before[name])
     }
     assert changed == {"mim"}
-    assert all(0 <= loss <= 4 for loss in losses)
+    assert min(losses) >= 0
     assert sum(losses[-4:]) < sum(losses[:4])
     norm = torch.stack([p.grad.norm() for p in networks.mim.parameters() if p.grad is not None]).norm()
     assert float(norm) <= 1.001
@@ -208,6 +267,7 @@ def test_the_rate_rises_for_forty_of_five_hundred_epochs_and_falls_to_a_hundredt
     ("settings", "message"),
     [
         ({"masking": "stripes"}, "expected one of block, random"),
+        ({"target": "edges"}, "expected one of histogram, code, feature, pixel"),
         ({"structural_score": "sum"}, "expected one of max, mean"),
         ({"mask_ratio": 0.95}, r"from 0\.01 to 0\.9"),
         ({"block_share": 0.3}, "block_share"),

@@ -1,7 +1,7 @@
 """LADMIM: rewrites that are exact, and the way from training in two stages to a verdict in words."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -17,9 +17,11 @@ from lad_edge.datasets import open_dataset
 from lad_edge.datasets.synthetic import generate
 from lad_edge.detectors.batches import Images
 from lad_edge.detectors.ladmim import Ladmim, LadmimConfig
+from lad_edge.detectors.targets import TARGETS, Truth
 from lad_edge.errors import EngineError
 from lad_edge.images import read_image
 from lad_edge.kernels import Quantizer, pack_masks, reference
+from lad_edge.scoring import targets
 from lad_edge.scoring.counts import Expectations
 from lad_edge.scoring.ladmim import enlarged, peaks, smoothed
 from lad_edge.training import fit as fit_room
@@ -65,10 +67,18 @@ def lively(**changes):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("layers", [1, 3])
-@pytest.mark.parametrize("masking", ["block", "checkerboard"])
-def test_folded_transformer_with_constant_masks_predicts_what_the_unfolded_one_predicts(layers, masking):
-    networks = lively(mim_layers=layers, masking=masking)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mim_layers": 1},
+        {"mim_layers": 3, "masking": "checkerboard"},
+        {"target": "code"},
+        {"target": "feature", "mim_layers": 1},
+        {"target": "pixel", "masking": "random"},
+    ],
+)
+def test_folded_transformer_with_constant_masks_predicts_what_the_unfolded_one_predicts(changes):
+    networks = lively(**changes)
     before = {key: value.clone() for key, value in networks.mim.state_dict().items()}
     features = torch.randn(1, networks.channels, 24, 24)
     found = ladmim.FoldedMim(networks.mim, networks.masks)(features)
@@ -109,6 +119,25 @@ def test_tables_give_the_codes_and_memories_of_the_networks(psi):
     np.testing.assert_allclose(memories, wanted.numpy(), atol=1e-5)
     rebuilt = ladmim.FoldedDecoder(networks)(torch.from_numpy(memories))
     torch.testing.assert_close(rebuilt, networks.hvq.decode(list(wanted.split(1))), atol=1e-5, rtol=1e-4)
+
+
+# ---- targets
+
+
+@pytest.mark.parametrize("name", sorted(targets.TARGETS))
+def test_the_edge_scores_predictions_as_training_does_and_counts_what_is_not_finite(name):
+    torch.manual_seed(0)
+    masks = torch.from_numpy(LadmimConfig().draw_masks(np.random.default_rng(0), 3, 24))
+    truth = Truth(torch.randn(1, 3, 224, 224), torch.randn(1, 5, 24, 24), torch.randint(6, (1, 2, 576)))
+    shown = targets.Shown(truth.pixels.numpy(), truth.features.numpy(), truth.codes[0].numpy().astype(np.uint16))
+    trained, edge = TARGETS[name](2, 6, 5), targets.open_target(name, shown, masks.numpy(), 6)
+    predicted = trained.finish(torch.randn(edge.predicted.shape))
+    edge.predicted[:] = predicted
+    scores = np.zeros(3, np.float32)
+    assert edge.score(scores) == 0
+    np.testing.assert_allclose(scores, trained.distance(predicted, truth.expand(3), masks), rtol=1e-5)
+    edge.predicted[1] = np.nan
+    assert edge.score(scores) > 0
 
 
 # ---- the tail
@@ -234,7 +263,7 @@ def test_findings_come_with_a_rejected_part_alone(run, data):
 def test_both_stages_leave_their_losses(run):
     folder, _ = run
     assert "reconstruction" in (folder / "run" / "losses.csv").read_text()
-    assert "histograms" in (folder / "run" / "mim" / "losses.csv").read_text()
+    assert "histogram" in (folder / "run" / "mim" / "losses.csv").read_text()
 
 
 @pytest.mark.parametrize("stage", ["first", "second"])
@@ -281,6 +310,30 @@ def test_other_readings_of_the_paper_are_exported_too(data, options, tmp_path):
         tmp_path / "run", tmp_path / "part.lad", ExportOptions(policy="conformal:20%", precisions=("f32",), test=False)
     )
     assert report["parity"]["f32"]["codes_equal"] >= 0.999
+
+
+@pytest.mark.parametrize("target", ["code", "feature", "pixel"])
+def test_other_targets_are_trained_exported_and_scored_as_in_torch(target, data, options, tmp_path):
+    quick = {"target": target, "layers": 1, "mim_layers": 1, "steps": 2, "mim_steps": 2, "test_masks": 3}
+    fit("ladmim", data, tmp_path / "run", TINY | quick, options)
+    report = export_run(
+        tmp_path / "run", tmp_path / "part.lad", ExportOptions(policy="conformal:20%", precisions=("f32",), test=False)
+    )
+    parity = report["parity"]["f32"]
+    assert parity["verdicts_equal"] == parity["images"]
+    assert parity["map_errors"]["logical"] <= 1e-3
+    with load(tmp_path / "part.lad", precision="f32") as inspector:
+        assert inspector.bundle.manifest.parameters["target"] == target
+        record = open_dataset(data).select(split="test")[0]
+        assert inspector(read_image(record.path)[0]).verdict.value in ("OK", "NG")
+
+
+def test_an_unknown_target_is_refused(run, tmp_path):
+    opened = bundle.read(run[0] / "part.lad")
+    manifest = replace(opened.manifest, parameters={**opened.manifest.parameters, "target": "edges"})
+    bundle.write(tmp_path / "other.lad", manifest, opened.tensors)
+    with pytest.raises(EngineError, match="target is 'edges', this version knows histogram, code"):
+        load(tmp_path / "other.lad", precision="f32")
 
 
 @pytest.mark.parametrize("table", ["ladmim/masks", "ladmim/level_2_memory", "ladmim/ranges"])
