@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from lad_edge.export import efficient_ad, fod, ladmim, ulsad
 from lad_edge.export.calibrate import Measured, Pipeline, calibrate
+from lad_edge.export.cost import cost
 from lad_edge.export.evaluate import evaluate
 from lad_edge.export.exporter import Exported, Exporter
 from lad_edge.export.parity import MINIMUM_IMAGES, compare, require, torch_answer
@@ -165,7 +166,7 @@ def _manifest(
         detector=description.detector,
         tool_version=lad_edge.__version__,
         contract=contract,
-        graphs={role: graph for role, (graph, _) in parts.graphs.items()},
+        graphs={role: replace(graph, cost=cost(onnx)) for role, (graph, onnx) in parts.graphs.items()},
         calibrations={name: one.calibration for name, one in measured.items()},
         golden=Golden("golden/frames", {name: GOLDEN_TOLERANCE[name] for name in measured}),
         parameters=parts.parameters,

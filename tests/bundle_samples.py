@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from lad_edge.bundle import Calibration, Contract, Golden, Graph, Manifest, Policy
+from lad_edge.bundle import Calibration, Contract, Cost, Golden, Graph, Manifest, Policy
 
 SIZE = (8, 8)  # of the network input
 
@@ -61,7 +61,9 @@ def sample_manifest(**changes: Any) -> Manifest:
         contract=Contract(
             10, 6, "bgr8", (1, 0, 8, 6), SIZE, "rgb", "bilinear-antialias", (0.5, 0.4, 0.3), (0.2, 0.2, 0.1)
         ),
-        graphs={"main": Graph("graph/main", "onnx", {"image": (1, 3, *SIZE)}, {"map": (1, 2, *SIZE)})},
+        graphs={
+            "main": Graph("graph/main", "onnx", {"image": (1, 3, *SIZE)}, {"map": (1, 2, *SIZE)}, Cost(54, 54 * 8 * 8))
+        },
         calibrations={"f32": sample_calibration()},
         golden=Golden("golden/frames", {"f32": 1e-3}),
         provenance={"seed": 3},

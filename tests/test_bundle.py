@@ -287,6 +287,11 @@ def drop_mean(manifest: dict[str, dict[str, object]]) -> None:
 
 REWRITTEN = {
     "unknown key": (lambda m: m["contract"].update(colour="red"), "UNKNOWN_KEY: .*'contract.colour'"),
+    "unknown cost": (
+        lambda m: m["graphs"]["main"]["cost"].update(joules=1),
+        "UNKNOWN_KEY: .*'graphs.main.cost.joules'",
+    ),
+    "negative cost": (lambda m: m["graphs"]["main"]["cost"].update(macs=-1), "MANIFEST: .*'graphs.main.cost.macs'"),
     "unknown key at the top": (lambda m: m.update(sequence=4), "UNKNOWN_KEY: .*'sequence'"),
     "missing key": (drop_mean, "MANIFEST: .*'contract.mean' is missing"),
     "another type": (lambda m: m["golden"].update(frames=3), "MANIFEST: .*'golden.frames'.*expected text"),
@@ -312,6 +317,11 @@ def test_a_rewritten_manifest_with_a_right_hash_is_still_checked(sample: Path, c
     data = with_manifest(sample.read_bytes(), change)
     with pytest.raises(BundleError, match=f"^E_BUNDLE_{message}"):
         bundle.loads(data)
+
+
+def test_a_file_from_before_costs_were_counted_is_read(sample: Path) -> None:
+    data = with_manifest(sample.read_bytes(), lambda manifest: manifest["graphs"]["main"].pop("cost"))
+    assert bundle.loads(data).manifest.graphs["main"].cost is None
 
 
 def test_the_rewriting_helper_itself_is_accepted_when_nothing_changes(sample: Path) -> None:

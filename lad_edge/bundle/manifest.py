@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from lad_edge.bundle.fields import Fields, Json, checked_integer, checked_list, finite_number, plain
+from lad_edge.bundle.fields import MAX_INTEGER, Fields, Json, checked_integer, checked_list, finite_number, plain
 from lad_edge.bundle.layout import DTYPES, MAX_DIMS, MAX_TENSORS, TensorInfo, check_tensor_name
 from lad_edge.bundle.refused import Refused
 
@@ -26,13 +26,25 @@ _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a network weighs: constants of floating point, and multiply-accumulates for one frame."""
+
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True)
 class Graph:
-    """One network: `tensor` holds its bytes (U8), `format` is "onnx"; inputs and outputs are float32 of fixed shape."""
+    """One network: `tensor` holds its bytes (U8), `format` is "onnx"; inputs and outputs are float32 of fixed shape.
+
+    cost: as the exporter counted it, None where nobody did. It is there to be read; nothing depends on it.
+    """
 
     tensor: str
     format: str
     inputs: Mapping[str, tuple[int, ...]]
     outputs: Mapping[str, tuple[int, ...]]
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True)
@@ -199,9 +211,17 @@ def _graph(value: object, where: str) -> Graph:
         format=fields.choice("format", "onnx"),
         inputs=_not_empty(fields.each("inputs", _shape), f"{where}.inputs"),
         outputs=_not_empty(fields.each("outputs", _shape), f"{where}.outputs"),
+        cost=fields.absent_or_optional("cost", _cost),
     )
     fields.end()
     return graph
+
+
+def _cost(value: object, where: str) -> Cost:
+    fields = Fields(value, where)
+    cost = Cost(fields.integer("parameters", 0, MAX_INTEGER), fields.integer("macs", 0, MAX_INTEGER))
+    fields.end()
+    return cost
 
 
 def _calibration(value: object, where: str) -> Calibration:

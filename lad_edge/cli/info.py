@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lad_edge.bundle import Bundle, read
+from lad_edge.bundle import Bundle, Cost, read
 from lad_edge.cli.arguments import add_json, print_json
 
 _EPILOG = """\
@@ -81,7 +81,11 @@ def _graph_lines(bundle: Bundle) -> Iterator[str]:
     yield "networks"
     for role, graph in bundle.manifest.graphs.items():
         shapes = f"{_shapes(graph.inputs)} → {_shapes(graph.outputs)}"
-        yield f"  {role}: {graph.format}, {_mib(len(bundle.graph_bytes(role)))}, {shapes}"
+        yield f"  {role}: " + ", ".join([graph.format, _mib(len(bundle.graph_bytes(role))), *_cost(graph.cost), shapes])
+    costs = [graph.cost for graph in bundle.manifest.graphs.values() if graph.cost]
+    if len(costs) == len(bundle.manifest.graphs) > 1:
+        whole = Cost(sum(cost.parameters for cost in costs), sum(cost.macs for cost in costs))
+        yield f"  together: {', '.join(_cost(whole))}"
 
 
 def _calibration_lines(bundle: Bundle) -> Iterator[str]:
@@ -107,6 +111,11 @@ def flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, 
             yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def _cost(cost: Cost | None) -> list[str]:
+    """Parameters and multiply-accumulates for one frame, where they were counted."""
+    return [] if cost is None else [f"{cost.parameters / 1e6:.4g} M parameters", f"{cost.macs / 1e9:.4g} GMAC"]
 
 
 def _shapes(tensors: Mapping[str, tuple[int, ...]]) -> str:

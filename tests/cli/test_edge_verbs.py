@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -152,6 +153,25 @@ def test_info_shows_the_manifest_and_a_summary(tiny_bundle: Path, capfd: pytest.
     document = json.loads(capfd.readouterr().out)
     assert document["manifest"]["contract"]["width"] == WIDTH
     assert document["sha256"] == bundles.read(tiny_bundle).sha256
+
+
+def test_info_shows_what_the_networks_cost(
+    tiny_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    opened = bundles.read(tiny_bundle)
+    costs = {"detector": bundles.Cost(4_000_000, 1_234_000_000), "second": bundles.Cost(500_000, 6_000_000)}
+    graph = opened.manifest.graphs["detector"]
+    graphs = {role: replace(graph, cost=cost) for role, cost in costs.items()}
+    bundles.write(tmp_path / "x.lad", replace(opened.manifest, graphs=graphs), opened.tensors)
+    assert main(["info", str(tmp_path / "x.lad")]) == 0
+    text = capfd.readouterr().out
+    assert "4 M parameters, 1.234 GMAC, image 1×3×32×32" in text
+    assert "together: 4.5 M parameters, 1.24 GMAC" in text
+    assert main(["info", str(tiny_bundle)]) == 0
+    assert "GMAC" not in capfd.readouterr().out
+    assert main(["info", str(tmp_path / "x.lad"), "--json"]) == 0
+    stated = json.loads(capfd.readouterr().out)["manifest"]["graphs"]["second"]["cost"]
+    assert stated == {"parameters": 500_000, "macs": 6_000_000}
 
 
 def test_unpack_writes_the_networks_and_overwrites_nothing(
