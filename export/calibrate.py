@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from lad_edge.export.exporter import Exported, Exporter, Normalisation, Raw
+from lad_edge.export.exporter import Exported, Exporter, Raw, place_levels
 from numpy.typing import NDArray
 
 from lad_edge import thresholds
 from lad_edge.bundle import Calibration, Contract, Policy
 from lad_edge.errors import DataError
 from lad_edge.runtime import Runtime
-from lad_edge.scoring import SCORERS, FrameScorer, Setup
+from lad_edge.scoring import SCORERS, FrameScorer, Normalisation, Setup
 
 Image = NDArray[np.uint8]
 ENVELOPE_SLACK = 1e4  # an image score this many threshold distances beyond the good ones is an engine fault, not a part
@@ -21,15 +22,23 @@ ENVELOPE_SLACK = 1e4  # an image score this many threshold distances beyond the 
 
 @dataclass(frozen=True)
 class Measured:
-    """A calibration with its tensors: sorted validation scores and the scores of the golden frames."""
+    """A calibration with its tensors: sorted validation scores, the scores of the golden frames, and levels of the places if measured."""
 
     calibration: Calibration
     scores: NDArray[np.float64]
     golden_scores: NDArray[np.float64]
+    places: NDArray[np.float32] | None
 
-    def tensors(self) -> dict[str, NDArray[np.float64]]:
+    @property
+    def normalisation(self) -> Normalisation:
+        """As the scorers take it."""
+        return Normalisation(self.calibration.normalisation, self.places)
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
         """By the names that the calibration gives them."""
-        return {self.calibration.scores: self.scores, self.calibration.golden_scores: self.golden_scores}
+        names = self.calibration
+        places = {} if names.places is None or self.places is None else {names.places: self.places}
+        return {names.scores: self.scores, names.golden_scores: self.golden_scores, **places}
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class Pipeline:
     parts: Exported
     runtime: Runtime
 
-    def answer(self, images: Sequence[Image], normalisation: Normalisation) -> Answers:
+    def answer(self, images: Iterable[Image], normalisation: Normalisation) -> Answers:
         """What the edge computes of `images`; the raw maps do not depend on the normalisation."""
         scorers: dict[tuple[int, ...], FrameScorer] = {}
         scores: list[float] = []
@@ -83,9 +92,12 @@ def calibrate(
     validation: Sequence[Image],
     golden: Sequence[Image],
     policy: tuple[str, float],
+    training: Iterable[Image] | None = None,
 ) -> Measured:
     """Levels of the raw maps, then image scores, then the threshold that the policy states.
 
+    training: with them, each place of the raw maps is standardised by `place_levels` of these images. They are not the validation images,
+    on whose scores the threshold rests, so its statement holds.
     Raises DataError without validation images, for non-finite maps, and if the policy promises more than the images can carry.
     """
     if len(validation) < 2:
@@ -93,23 +105,34 @@ def calibrate(
             f"calibration needs at least 2 good validation images, found {len(validation)}; 50 and more serve well"
         )
     parameters = pipeline.parts.parameters
-    as_it_comes = dict.fromkeys(exporter.branches(parameters), (0.0, 0.1))
-    raw = pipeline.answer(validation, as_it_comes).raw
-    normalisation = exporter.normalise(raw, pipeline.contract.size, parameters)
+    branches = exporter.branches(parameters)
+    as_it_comes = Normalisation(dict.fromkeys(branches, (0.0, 0.1)))
+    places = None if training is None else place_levels(pipeline.answer(training, as_it_comes).raw)
+    raw = _standardised(pipeline.answer(validation, as_it_comes).raw, Normalisation({}, places))
+    normalisation = Normalisation(exporter.normalise(raw, pipeline.contract.size, parameters), places)
     scores = np.sort(pipeline.answer(validation, normalisation).scores)
     threshold = thresholds.choose(scores, *policy)
     reach = ENVELOPE_SLACK * max(abs(threshold.value), float(np.ptp(scores)), 1e-6)
     precision = pipeline.runtime.precision
     calibration = Calibration(
         runtime=f"{pipeline.runtime.name}-{_word(pipeline.runtime.version)}",
-        normalisation=normalisation,
+        normalisation=normalisation.levels,
         threshold=threshold.value,
         policy=Policy(threshold.policy, threshold.parameter, threshold.n, threshold.statement),
         scores=f"calibration/{precision}/scores",
         envelope=(float(scores[0]) - reach, float(scores[-1]) + reach),
         golden_scores=f"golden/{precision}/scores",
+        places=None if places is None else f"calibration/{precision}/places",
     )
-    return Measured(calibration, scores, pipeline.answer(golden, normalisation).scores)
+    return Measured(calibration, scores, pipeline.answer(golden, normalisation).scores, places)
+
+
+def _standardised(raw: Raw, normalisation: Normalisation) -> Raw:
+    """The maps as the levels of the branches see them."""
+    if normalisation.places is None:
+        return raw
+    maps = normalisation.standardise(np.stack(list(raw.values()), 1))
+    return {branch: maps[:, i] for i, branch in enumerate(raw)}
 
 
 def _word(version: str) -> str:

@@ -18,14 +18,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from lad_edge.export.exporter import Exported, Normalisation, Raw, high_levels, trace
+from lad_edge.export.exporter import Exported, Raw, high_levels, trace
 from lad_edge.export.folding import bias_of, convolution
 from torch import Tensor, nn
 
 from lad_edge.backbones.pdn import description_side
 from lad_edge.detectors.efficient_ad import EfficientAd
 from lad_edge.kernels import reference
-from lad_edge.scoring.base import affine
+from lad_edge.scoring.base import Normalisation, affine
 from lad_edge.scoring.efficient_ad import GRAPH
 
 BORDER_CELLS = 4
@@ -122,7 +122,7 @@ def branches(_parameters: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def normalise(raw: Raw, _size: tuple[int, int], _parameters: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Quantiles of the raw maps (methods card §2.6)."""
+    """Quantiles of the maps (methods card §2.6)."""
     return high_levels(raw)
 
 
@@ -130,7 +130,8 @@ def answer(
     networks: EfficientAd, pixels: Tensor, normalisation: Normalisation, parameters: Mapping[str, Any]
 ) -> tuple[float, Raw]:
     """The unfolded networks and the numpy `fuse`."""
-    structural, logical = networks(pixels)[0].numpy()
+    raw = networks(pixels)[0].numpy()
+    structural, logical = normalisation.standardise(raw)
     (scale_s, offset_s), (scale_l, offset_l) = (affine(normalisation[branch]) for branch in branches(parameters))
     fused, _ = reference.fuse(
         structural,
@@ -142,4 +143,4 @@ def answer(
         border_mode=str(parameters["border_mode"]),
         size=(pixels.shape[2], pixels.shape[3]),
     )
-    return fused.score, {"structural": structural, "logical": logical}
+    return fused.score, dict(zip(branches(parameters), raw, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ EXPORTERS: dict[str, Exporter] = {
     "fod": fod,
     "ladmim": ladmim,
 }
+BY_PLACE = ("efficient_ad", "dfsc")  # detectors whose maps are standardised place by place unless asked otherwise
+MOST_FOR_PLACES = 400  # training images that are enough for mean and spread of a place
 GOLDEN_TOLERANCE = {
     "f32": 1e-3,
     "bf16": 5e-2,
@@ -45,7 +47,10 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """precisions: None = f32 and whatever this machine multiplies natively. golden: good frames that travel in the bundle."""
+    """precisions: None = f32 and whatever this machine multiplies natively. golden: good frames that travel in the bundle.
+
+    by_place: standardise each place of the raw maps by the training images; None = where the detector gains by it.
+    """
 
     policy: str = "conformal:5%"
     precisions: tuple[str, ...] | None = None
@@ -53,6 +58,7 @@ class ExportOptions:
     border_mode: str = "zero"
     threads: int | None = None
     data: Path | None = None  # where the images are now, if not where they were at training
+    by_place: bool | None = None
     test: bool = True  # measure the engine on the test images, if there are any, and keep the figures in the bundle
 
 
@@ -65,7 +71,7 @@ def export_run(folder: Path, out: Path, options: ExportOptions) -> dict[str, Any
     root = options.data or Path(description.data)
     validation = _read(root, description.validation)
     parity_images = validation + _read(root, description.train[: max(0, MINIMUM_IMAGES - len(validation))])
-    exporter = EXPORTERS[description.detector]
+    exporter, by_place = EXPORTERS[description.detector], _by_place(description.detector, options.by_place)
     parts = exporter.export(networks, config, options.border_mode)
     contract = _contract(description, config.side, networks)
     golden = golden_frames(validation, options.golden)
@@ -74,7 +80,9 @@ def export_run(folder: Path, out: Path, options: ExportOptions) -> dict[str, Any
     for precision in _precisions(options):
         with open_runtime(None, parts.graphs, precision=precision, threads=options.threads) as runtime:
             pipeline = Pipeline(description.detector, contract, parts, runtime)
-            measured[precision] = calibrate(pipeline, exporter, validation, golden, parse_policy(options.policy))
+            training = _for_places(root, description.train) if by_place else None
+            policy = parse_policy(options.policy)
+            measured[precision] = calibrate(pipeline, exporter, validation, golden, policy, training)
             proven[precision] = _prove(networks, exporter, pipeline, measured, parity_images)
     manifest = _manifest(description, contract, parts, measured, proven)
     tensors: dict[str, NDArray[Any]] = {
@@ -112,12 +120,12 @@ def _prove(
 ) -> dict[str, Any]:
     """Full precision must equal torch; a reduced one states its error and how many verdicts change under its own calibration."""
     precision = pipeline.runtime.precision
-    calibration, full = measured[precision].calibration, measured["f32"].calibration
+    own, full = measured[precision], measured["f32"]
     expected = torch_answer(
         exporter, networks, images, pipeline.contract, pipeline.parts.parameters, full.normalisation
     )
-    found = pipeline.answer(images, calibration.normalisation)
-    parity = compare(expected, found, (full.threshold, calibration.threshold))
+    found = pipeline.answer(images, own.normalisation)
+    parity = compare(expected, found, (full.calibration.threshold, own.calibration.threshold))
     if precision == "f32":
         require(parity, f"parity of {pipeline.runtime.name} f32 with torch")
     return parity.as_json() | {"runtime": f"{pipeline.runtime.name} {pipeline.runtime.version}"}
@@ -133,6 +141,20 @@ def _test(engine: Path, root: Path, description: RunDescription) -> dict[str, An
         metrics = evaluate(inspector, dataset).metrics
     del metrics["seconds"]  # the same export gives the same bytes
     return metrics
+
+
+def _by_place(detector: str, wanted: bool | None) -> bool:
+    if wanted and detector not in BY_PLACE:
+        raise UsageError(
+            f"--by-place: {detector} has no levels by place, only {', '.join(BY_PLACE)} have; leave it out"
+        )
+    return detector in BY_PLACE if wanted is None else wanted
+
+
+def _for_places(root: Path, names: Sequence[str]) -> Iterator[Image]:
+    """Training images, read one by one; evenly chosen if there are many."""
+    chosen = np.unique(np.linspace(0, len(names) - 1, min(len(names), MOST_FOR_PLACES)).round().astype(int))
+    return (_read(root, [names[index]])[0] for index in chosen)
 
 
 def _precisions(options: ExportOptions) -> list[str]:

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from lad_edge.bundle import Graph
 from lad_edge.errors import DataError
 from lad_edge.kernels import quantiles
+from lad_edge.scoring.base import Normalisation
 
 LOW, HIGH = 0.9, 0.995  # of all cells of all validation maps (methods card §2.6, decision E-2)
 
 Raw = Mapping[str, NDArray[np.float32]]  # branch → (n, h, w) or (n, values), before normalisation, of n images
 CODES = "codes"  # the branch of detectors with codebooks: (n, books, tokens), exact numbers
-Normalisation = Mapping[str, tuple[float, float]]
+PLACE_FLOOR = 0.5  # of the mean spread of all places
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,25 @@ def high_levels(raw: Raw) -> dict[str, tuple[float, float]]:
     return found
 
 
+def place_levels(raw: Raw) -> NDArray[np.float32]:
+    """Mean and scale of each place of each branch, (2, branches, h, w), from raw maps of good training images. Ours, not the papers'.
+
+    A highlight or an edge that every good part has then no longer outshines a defect elsewhere. The scale is 1 / √(σ² + (σ̄ / 2)²) with
+    the mean σ̄ of all places' standard deviations, which keeps places that never vary from exploding. Raises DataError for maps that
+    are not finite.
+    """
+    require_finite(raw)
+    maps = np.stack(list(raw.values()), 1).astype(np.float64)
+    spread = maps.std(0)
+    floor = PLACE_FLOOR * spread.mean((1, 2), keepdims=True)
+    scale = 1 / np.maximum(np.hypot(spread, floor), 1e-12)
+    return np.stack([maps.mean(0), scale]).astype(np.float32)
+
+
 def require_finite(raw: Raw) -> None:
     """Raises DataError for maps with NaN or Inf."""
     for branch, maps in raw.items():
         if not np.isfinite(maps).all():
             raise DataError(
-                f"the {branch} maps of the validation images hold NaN or Inf; the training diverged: train again with a smaller --lr"
+                f"the {branch} maps of good images hold NaN or Inf; the training diverged: train again with a smaller --lr"
             )

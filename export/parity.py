@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from lad_edge.export.calibrate import Answers
-from lad_edge.export.exporter import CODES, Exporter, Normalisation, Raw, high_levels
+from lad_edge.export.exporter import CODES, Exporter, Raw, high_levels
 from numpy.typing import NDArray
 
 from lad_edge.bundle import Contract
 from lad_edge.errors import DataError, ParityError
 from lad_edge.kernels import reference
+from lad_edge.scoring import Normalisation
 
 MINIMUM_IMAGES = 32
 CODES_EQUAL = 0.999  # a token between two entries falls to either side by its last bit

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from lad_edge.export.exporter import Exported, Normalisation, Raw, high_levels, trace
+from lad_edge.export.exporter import Exported, Raw, high_levels, trace
 from lad_edge.export.folding import as_convolution, fold_batch_norms
 from torch import Tensor, nn
 
 from lad_edge.detectors.ulsad import Ulsad, UlsadConfig
-from lad_edge.scoring.base import affine
+from lad_edge.scoring.base import Normalisation, affine
 from lad_edge.scoring.ulsad import GRAPH, tail
 
 

@@ -187,6 +187,8 @@ BAD_CALIBRATIONS = {
     "no such tensor": ({"scores": "nowhere"}, "MANIFEST.*'calibrations.f32.scores'.*'nowhere'"),
     "scores of another type": ({"scores": "tables/single"}, "SHAPE.*expected F64"),
     "a score too few": ({"golden_scores": "scores.f32"}, "SHAPE.*expected 2 floats"),
+    "places of another shape": ({"places": "tables/single"}, r"SHAPE.*places': expected F32 \(2, 1, h, w\)"),
+    "no such places": ({"places": "nowhere"}, "MANIFEST.*'calibrations.f32.places'.*'nowhere'"),
 }
 
 
@@ -197,6 +199,15 @@ def test_a_calibration_that_does_not_hold_is_not_written(
     manifest = sample_manifest(calibrations={"f32": sample_calibration(**changes)})
     with pytest.raises(BundleError, match=f"^E_BUNDLE_{message}"):
         bundle.write(tmp_path / "bad.lad", manifest, sample_tensors())
+
+
+@pytest.mark.parametrize(("scale", "message"), [(0.0, "scales above 0"), (NAN, "finite means and scales")])
+def test_places_that_would_silence_the_maps_are_not_written(tmp_path: Path, scale: float, message: str) -> None:
+    places = np.ones((2, 1, 4, 4), np.float32)
+    places[1, 0, 2, 3] = scale
+    manifest = sample_manifest(calibrations={"f32": sample_calibration(places="places")})
+    with pytest.raises(BundleError, match=f"^E_BUNDLE_MANIFEST.*{message}"):
+        bundle.write(tmp_path / "bad.lad", manifest, sample_tensors() | {"places": places})
 
 
 BAD_CONTRACTS = {

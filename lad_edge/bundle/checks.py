@@ -29,6 +29,10 @@ def check_contents(manifest: Manifest, tensors: Mapping[str, NDArray[Any]]) -> N
         where = f"calibrations.{precision}"
         _check_scores(_tensor(tensors, calibration.scores, f"{where}.scores"), where)
         _check_golden_scores(_tensor(tensors, calibration.golden_scores, f"{where}.golden_scores"), len(frames), where)
+        if calibration.places is not None:
+            _check_places(
+                _tensor(tensors, calibration.places, f"{where}.places"), len(calibration.normalisation), where
+            )
         _check_tolerance(manifest, precision, calibration)
 
 
@@ -88,6 +92,15 @@ def _check_golden_scores(scores: NDArray[Any], frames: int, where: str) -> None:
         )
     if not np.isfinite(scores).all():
         raise Refused("MANIFEST", f"'{where}.golden_scores': expected finite scores")
+
+
+def _check_places(places: NDArray[Any], branches: int, where: str) -> None:
+    if places.dtype != np.float32 or places.ndim != 4 or places.shape[:2] != (2, branches):
+        raise Refused(
+            "SHAPE", f"'{where}.places': expected F32 (2, {branches}, h, w), came {places.dtype} {places.shape}"
+        )
+    if not np.isfinite(places).all() or (places[1] <= 0).any():
+        raise Refused("MANIFEST", f"'{where}.places': expected finite means and scales above 0")
 
 
 def _check_tolerance(manifest: Manifest, precision: str, calibration: Calibration) -> None:

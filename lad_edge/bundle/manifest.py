@@ -82,6 +82,7 @@ class Calibration:
 
     normalisation: branch → (low, high) quantile of its raw map. scores: tensor of the sorted float64 image scores.
     envelope: (lowest, highest) plausible image score. golden_scores: tensor of the scores of the golden frames.
+    places: float32 tensor (2, branches, h, w), mean and scale that standardise each place of the raw maps before all else, or None.
     """
 
     runtime: str
@@ -91,6 +92,7 @@ class Calibration:
     scores: str
     envelope: tuple[float, float]
     golden_scores: str
+    places: str | None = None
 
 
 @dataclass(frozen=True)
@@ -234,9 +236,16 @@ def _calibration(value: object, where: str) -> Calibration:
         scores=check_tensor_name(fields.text("scores")),
         envelope=_envelope(fields.numbers("envelope", 2), f"{where}.envelope"),
         golden_scores=check_tensor_name(fields.text("golden_scores")),
+        places=fields.optional("places", _tensor_name),
     )
     fields.end()
     return calibration
+
+
+def _tensor_name(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise Refused("MANIFEST", f"'{where}': expected the name of a tensor, came {str(value)[:80]!r}")
+    return check_tensor_name(value)
 
 
 def _policy(value: object, where: str) -> Policy:

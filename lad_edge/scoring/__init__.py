@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from lad_edge.bundle import Bundle, Calibration, Manifest
 from lad_edge.errors import EngineError
-from lad_edge.scoring.base import FrameScorer, GraphRunner, Setup
+from lad_edge.scoring.base import FrameScorer, GraphRunner, Normalisation, Setup
 from lad_edge.scoring.efficient_ad import EfficientAdScorer
 from lad_edge.scoring.fod import FodScorer
 from lad_edge.scoring.ladmim import LadmimScorer
 from lad_edge.scoring.ulsad import UlsadScorer
 
-__all__ = ["SCORERS", "FrameScorer", "GraphRunner", "Setup", "open_calibrated", "open_scorer"]
+__all__ = ["SCORERS", "FrameScorer", "GraphRunner", "Normalisation", "Setup", "open_calibrated", "open_scorer"]
 
 SCORERS: dict[str, Callable[[Setup], FrameScorer]] = {
     "efficient_ad": EfficientAdScorer,
@@ -49,7 +49,7 @@ def open_calibrated(
         raise EngineError(
             f"detector '{manifest.detector}': this version runs {known}; install the lad-edge that exported the bundle"
         )
-    setup = Setup(
-        manifest.contract, manifest.parameters, calibration.normalisation, runtime, frame_shape, pixel_format, tables
-    )
+    places = None if calibration.places is None else tables[calibration.places]
+    normalisation = Normalisation(calibration.normalisation, places)
+    setup = Setup(manifest.contract, manifest.parameters, normalisation, runtime, frame_shape, pixel_format, tables)
     return SCORERS[manifest.detector](setup)

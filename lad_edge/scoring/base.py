@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -16,7 +16,33 @@ from lad_edge.errors import EngineError
 from lad_edge.kernels import Preprocess
 from lad_edge.values import Scores
 
-Normalisation = Mapping[str, tuple[float, float]]  # branch → the two levels that become 0 and 0.1
+
+class Normalisation(Mapping[str, tuple[float, float]]):
+    """Branch → the two levels of its map that become 0 and 0.1, both measured on good parts.
+
+    places: (2, branches, h, w) float32, or None: first of all each place of the raw maps is standardised, by mean and scale of its own.
+    """
+
+    def __init__(self, levels: Mapping[str, tuple[float, float]], places: NDArray[np.float32] | None = None) -> None:
+        self.levels, self.places = levels, places
+
+    def __getitem__(self, branch: str) -> tuple[float, float]:
+        return self.levels[branch]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.levels)
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    def standardise(self, maps: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """(maps - mean) · scale at each place of (…, branches, h, w), into `out`; the maps themselves if no places were measured."""
+        if self.places is None:
+            return maps
+        mean, scale = self.places
+        found: NDArray[np.float32] = np.subtract(maps, mean, out=out)
+        found *= scale
+        return found
 
 
 class GraphRunner(Protocol):

@@ -20,7 +20,8 @@ class EfficientAdScorer(FrameScorer):
     """Preprocess, one graph, one fused kernel; all buffers are made here.
 
     parameters: `maps_side` of the raw maps, `border` cells that they lack on each side, `border_mode` "zero" or "replicate" (E-3),
-    `sigmoid` as DFSC has it (D-5). normalisation: the 0.9 and 0.995 quantiles of the raw validation maps.
+    `sigmoid` as DFSC has it (D-5). normalisation: the 0.9 and 0.995 quantiles of the validation maps, which are raw, or standardised at
+    each place.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -29,7 +30,9 @@ class EfficientAdScorer(FrameScorer):
         parameters, size = setup.parameters, setup.contract.size
         side = int(parameters["maps_side"])
         self.maps = np.zeros((1, 2, side, side), np.float32)
+        self.standardised = np.zeros_like(self.maps[0])
         self.fused = np.zeros(size, np.float32)
+        self.normalisation = setup.normalisation
         (scale_s, offset_s), (scale_l, offset_l) = (
             affine(setup.normalisation[branch]) for branch in ("structural", "logical")
         )
@@ -48,9 +51,10 @@ class EfficientAdScorer(FrameScorer):
 
     def judge(self) -> Scores:
         """Normalise, fuse, enlarge and take the maximum, in one pass."""
+        structural_map, logical_map = self.normalisation.standardise(self.maps[0], self.standardised)
         found = fuse(
-            self.maps[0, 0],
-            self.maps[0, 1],
+            structural_map,
+            logical_map,
             scale=self.scale,
             offset=self.offset,
             sigmoid=self.sigmoid,

@@ -10,13 +10,15 @@ import torch
 from lad_edge.export import efficient_ad
 from lad_edge.export.calibrate import Answers
 from lad_edge.export.export import ExportOptions, export_run
+from lad_edge.export.exporter import place_levels
 from lad_edge.export.parity import compare
 
 from lad_edge import bundle
 from lad_edge.backbones.pdn import PDN_SIZES, Pdn
 from lad_edge.cli import main
 from lad_edge.datasets.synthetic import generate
-from lad_edge.errors import DataError, ParityError
+from lad_edge.errors import DataError, ParityError, UsageError
+from lad_edge.scoring import Normalisation
 from lad_edge.training.checkpoint import save_tensors
 from lad_edge.training.fit import FitOptions, fit
 
@@ -75,6 +77,41 @@ def test_conformal_threshold_lets_the_stated_share_of_validation_images_pass(eng
         passed = np.mean(opened.scores(precision) <= calibration.threshold)
         assert passed >= 0.8
         assert calibration.policy.statement == "≤ 20 % of good parts are rejected, n = 8"
+
+
+def test_each_place_is_standardised_by_the_training_images_unless_the_papers_way_is_asked_for(
+    engine, run_folder, tmp_path
+):
+    opened = bundle.read(engine)
+    for precision, calibration in opened.manifest.calibrations.items():
+        mean, scale = opened.tensors[calibration.places]
+        assert mean.shape == scale.shape == (2, 56, 56), precision
+        assert len(np.unique(mean)) > 1000
+    export_run(run_folder, tmp_path / "paper.lad", ExportOptions(policy="conformal:20%", by_place=False, test=False))
+    papers = bundle.read(tmp_path / "paper.lad")
+    assert {one.places for one in papers.manifest.calibrations.values()} == {None}
+    assert papers.manifest.parity["f32"]["verdicts_equal"] == 32
+    assert not np.allclose(papers.scores("f32"), opened.scores("f32"))
+
+
+def test_levels_of_places_are_mean_and_floored_spread():
+    rng = np.random.default_rng(3)
+    maps = rng.random((50, 4, 5)).astype(np.float32)
+    maps[:, 0, 0] = 0.25
+    mean, scale = place_levels({"structural": maps, "logical": np.full((50, 4, 5), 7, np.float32)})
+    spread = maps.std(0)
+    np.testing.assert_allclose(mean[0], maps.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(scale[0], 1 / np.sqrt(spread**2 + (spread.mean() / 2) ** 2), rtol=1e-4)
+    assert np.isfinite(scale[1]).all()
+    standardised = Normalisation({}, np.stack([mean, scale])).standardise(np.stack([maps[0], maps[1]]))
+    assert standardised[0, 0, 0] == pytest.approx(0, abs=1e-4)
+
+
+def test_levels_by_place_are_refused_where_a_detector_has_none(run_folder, tmp_path):
+    settings = {"steps": 1, "batch": 2}
+    fit("ulsad", run_folder.parent / "kit_tray", tmp_path / "run", settings, FitOptions(quiet=True, device="cpu"))
+    with pytest.raises(UsageError, match="--by-place: ulsad has no levels by place"):
+        export_run(tmp_path / "run", tmp_path / "x.lad", ExportOptions(policy="conformal:20%", by_place=True))
 
 
 def test_eval_writes_figures_and_pictures(engine, run_folder, tmp_path, capsys):
