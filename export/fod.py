@@ -1,7 +1,8 @@
 """The graph of FOD: image → features, rebuilt features, and the queries and widths that the divergence is computed from.
 
-Foldings, each exact (methods card §5.7): the reference branch does not depend on the picture, so its embedding, keys and values are
-constants; the targets and widths of the intra branch are not needed; batch norms go into the convolutions before them.
+Foldings, each exact (methods card §5.7): where the reference does not depend on the picture, its embedding, keys and values are
+constants, otherwise ("nearest") the graph chooses it; the targets and widths of the intra branch are not needed; batch norms go into
+the convolutions before them.
 """
 
 from __future__ import annotations
@@ -27,29 +28,32 @@ from lad_edge.detectors.fod import (
     to_tokens,
     width_of,
 )
+from lad_edge.detectors.references import nearest_reference
 from lad_edge.scoring.fod import GRAPH, table_name, tail
 
 
 class FoldedLayer(nn.Module):
-    """A layer with the keys and values of the reference as constants: tokens → (tokens, queries (L, d), σ (L, 2·heads))."""
+    """A layer; with the keys and values of the reference as constants, if that is `known`."""
 
     keys: Tensor
     values: Tensor
 
-    def __init__(self, layer: I2Layer, known: Tensor) -> None:
+    def __init__(self, layer: I2Layer, known: Tensor | None) -> None:
         super().__init__()
         self.layer = layer
-        self.register_buffer("keys", layer.inter["key"](known))
-        self.register_buffer("values", layer.inter["value"](known))
+        if known is not None:
+            self.register_buffer("keys", layer.inter["key"](known))
+            self.register_buffer("values", layer.inter["value"](known))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `I2Layer`, without the targets."""
-        layer = self.layer
-        queries = layer.inter["query"](x)
+    def forward(self, x: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As `I2Layer`, without the targets: tokens → tokens, queries (L, d), σ (L, 2·heads) and keys of the reference (L, d)."""
+        layer, inter = self.layer, self.layer.inter
+        keys, values = (self.keys, self.values) if known is None else (inter["key"](known), inter["value"](known))
+        queries = inter["query"](x)
         q, k, v = (layer.intra[name](x) for name in ("query", "key", "value"))
-        difference = self._attend(q, k, v) - self._attend(queries, self.keys, self.values)
+        difference = self._attend(q, k, v) - self._attend(queries, keys, values)
         y = layer.norm(difference + x if layer.residual else difference)
-        return layer.norm_out(y + layer.feed_forward(y)), queries, width_of(layer.inter_sigma(x))
+        return layer.norm_out(y + layer.feed_forward(y)), queries, width_of(layer.inter_sigma(x)), keys
 
     def _attend(self, *qkv: Tensor) -> Tensor:
         q, k, v = (split_heads(x, self.layer.heads) for x in qkv)
@@ -58,38 +62,49 @@ class FoldedLayer(nn.Module):
 
 
 class FoldedLevel(nn.Module):
-    """Features (1, C, h, w) of one level → features, rebuilt features (1, C, h, w), queries (layers, L, d), σ (layers, L, 2·heads)."""
+    """Features (1, C, h, w) of one level → features, rebuilt features (1, C, h, w), queries (layers, L, d), σ (layers, L, 2·heads).
 
-    def __init__(self, network: LevelNetwork, known: Tensor) -> None:
+    With a bank (R, L, C) of several pictures, the keys (layers, L, d) of the nearest follow; with one, `keys` holds them.
+    """
+
+    bank: Tensor
+
+    def __init__(self, network: LevelNetwork, bank: Tensor) -> None:
         super().__init__()
-        self.network = network
-        embedded = network.embed_reference(known) + network.position
+        self.network, self.chooses = network, len(bank) > 1
+        embedded = None if self.chooses else self._embedded(bank)
         layers = [FoldedLayer(layer, embedded) for layer in network.layers]  # type: ignore[arg-type]
         self.layers = nn.ModuleList(layers)
-        self.keys = np.concatenate([layer.keys.numpy() for layer in layers])
+        self.register_buffer("bank", bank if self.chooses else None)
+        self.keys = None if self.chooses else np.concatenate([layer.keys.numpy() for layer in layers])
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         """As `LevelNetwork`, with what the divergence is made of."""
         shape, tokens = features.shape, to_tokens(features)
         x = self.network.embed(tokens) + self.network.position
-        queries, sigmas = [], []
+        known = self._embedded(nearest_reference(tokens, self.bank, but_itself=False)) if self.chooses else None
+        outputs = []
         for layer in self.layers:
-            x, query, sigma = layer(x)
-            queries.append(query)
-            sigmas.append(sigma)
+            x, *found = layer(x, known)
+            outputs.append(found)
         rebuilt = self.network.rebuild(self.network.norm(x))
-        as_map = [part.transpose(1, 2).reshape(shape) for part in (tokens, rebuilt)]
-        return as_map[0], as_map[1], torch.cat(queries), torch.cat(sigmas)
+        maps = (part.transpose(1, 2).reshape(shape) for part in (tokens, rebuilt))
+        queries, sigmas, keys = (torch.cat(parts) for parts in zip(*outputs, strict=True))
+        return (*maps, queries, sigmas, keys) if self.chooses else (*maps, queries, sigmas)
+
+    def _embedded(self, known: Tensor) -> Tensor:
+        embedded: Tensor = self.network.embed_reference(known) + self.network.position
+        return embedded
 
 
 class FoldedFod(nn.Module):
-    """Normalised image (1, 3, side, side) → the four outputs of both levels. keys: of the reference, per level (layers, L, d)."""
+    """Normalised image (1, 3, side, side) → the outputs of both levels. keys: of a constant reference, per level (layers, L, d)."""
 
     def __init__(self, networks: Fod) -> None:
         super().__init__()
         self.backbone = fold_batch_norms(networks.backbone)
         levels = [
-            FoldedLevel(network, networks.reference(index))  # type: ignore[arg-type]
+            FoldedLevel(network, networks.bank(index))  # type: ignore[arg-type]
             for index, network in enumerate(networks.levels)
         ]
         self.levels = nn.ModuleList(levels)
@@ -108,19 +123,21 @@ def fold(networks: Fod) -> FoldedFod:
 
 
 def export(networks: Fod, config: FodConfig, _border_mode: str) -> Exported:
-    """One graph for both levels, and the keys of the reference as tables."""
-    folded = fold(networks)
-    outputs = [f"{what}_{level}" for level in LEVELS for what in ("features", "rebuilt", "queries", "sigmas")]
+    """One graph for both levels, and the keys of a constant reference as tables."""
+    folded, chooses = fold(networks), config.reference == "nearest"
+    whats = ("features", "rebuilt", "queries", "sigmas", *(("keys",) if chooses else ()))
+    outputs = [f"{what}_{level}" for level in LEVELS for what in whats]
     parameters = {
         "blur": config.blur,
         "channels": list(networks.channels),
         "heads": config.heads,
         "layers": config.layers,
         "modulation": config.modulation,
+        "reference": config.reference,
         "sides": [config.side // 8, config.side // 16],
         "widths": [config.width_fine, config.width_coarse],
     }
-    tables = {table_name(name): keys for name, keys in zip(LEVELS, folded.keys, strict=True)}
+    tables = {table_name(name): keys for name, keys in zip(LEVELS, folded.keys, strict=True) if keys is not None}
     return Exported({GRAPH: trace(folded, GRAPH, config.side, outputs)}, parameters, tables)
 
 

@@ -1,7 +1,7 @@
 """FOD: where attention inside a picture and attention to reference features fail to agree (Yao et al., ICCV 2023, methods card §5).
 
 Two transformers, one for each level of a frozen backbone, rebuild the features from the difference of two attentions: among the tokens
-of the picture (intra) and from them to mean features of good parts (inter). Gaussian target correlations whose widths are learnt pull
+of the picture (intra) and from them to reference features of good parts (inter). Gaussian target correlations whose widths are learnt pull
 the inter attention of good parts to its own place and push the intra attention away from it. An anomalous token is rebuilt badly and
 finds its place in the reference badly; the score is the product of both.
 """
@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from lad_edge.backbones.frozen import backbone
 from lad_edge.detectors.batches import Descriptions, Images, autocast, check_side, decay
+from lad_edge.detectors.references import REFERENCES, nearest_reference, reference_features
 from lad_edge.errors import UsageError
 
 EPSILON = 1e-4  # inside the logarithms of the divergence
@@ -46,6 +47,9 @@ class FodConfig:
     decay_from: float = 1.0  # constant
     divergence_weight: float = 0.5  # λ1
     entropy_weight: float = 0.5  # λ2
+    reference: str = "mean"  # or nearest, coreset, codebook (Table 15; see references.py)
+    reference_pictures: int = 16  # that "nearest" chooses from
+    reference_entries: int = 256  # of "coreset" and "codebook"
     i2_residual: bool = False  # LN(intra - inter), or LN(intra - inter + x) as the paper writes (F-3)
     modulation: str = "max"  # the rebuilding error times max(p) - p, or times 1 - p as the paper writes (F-2)
     blur: float = 4.0  # px at the network's input (F-6)
@@ -60,8 +64,15 @@ class FodConfig:
                 raise UsageError(f"{name} {width}: expected a multiple of {4 * self.heads}, four times the heads")
         if self.modulation not in MODULATIONS:
             raise UsageError(f"modulation {self.modulation}: expected one of {', '.join(MODULATIONS)}")
-        if self.layers < 1:
-            raise UsageError(f"layers {self.layers}: expected at least 1")
+        if self.reference not in REFERENCES:
+            raise UsageError(f"reference {self.reference}: expected one of {', '.join(REFERENCES)}")
+        for name, count, least in (
+            ("layers", self.layers, 1),
+            ("reference_pictures", self.reference_pictures, 2),
+            ("reference_entries", self.reference_entries, 2),
+        ):
+            if count < least:
+                raise UsageError(f"{name} {count}: expected at least {least}")
 
 
 class Correlation(NamedTuple):
@@ -105,7 +116,8 @@ class Fod(nn.Module):
             for channels, width, side in zip(kind.channels, widths, sides, strict=True)
         )
         for name, channels, side in zip(LEVELS, kind.channels, sides, strict=True):
-            self.register_buffer(f"reference_{name}", torch.zeros(side * side, channels))
+            pictures = config.reference_pictures if config.reference == "nearest" else 1
+            self.register_buffer(f"reference_{name}", torch.zeros(pictures, side * side, channels))
 
     def load_frozen(self, weights: Path | None) -> None:
         """Put the pretrained weights into the backbone. Raises UsageError and DataError."""
@@ -118,24 +130,34 @@ class Fod(nn.Module):
 
     @torch.no_grad()
     def prepare(self, images: Images) -> None:
-        """Reference features: the mean over all training images, position by position (§5.2)."""
+        """Reference features of the training images. Raises UsageError if there are fewer than they are to be chosen from."""
+        config = self.config
+        if config.reference == "nearest" and len(images) <= config.reference_pictures:
+            raise UsageError(
+                f"reference_pictures {config.reference_pictures}: expected fewer than the {len(images)} training images"
+            )
         self.backbone.eval()
-        for index, reference in enumerate((self.reference_fine, self.reference_coarse)):
-            total = torch.zeros_like(reference, dtype=torch.float64)
-            for image in images.each():
-                total += self.tokens(image, index)[0]
-            reference.copy_(total / len(images))
+        count = config.reference_pictures if config.reference == "nearest" else config.reference_entries
+        for index, bank in enumerate((self.reference_fine, self.reference_coarse)):
+            pictures = (self.tokens(image, index)[0] for image in images.each())
+            generator = torch.Generator().manual_seed(config.seed)
+            bank.copy_(reference_features(config.reference, pictures, count, generator))
 
-    def reference(self, level: int) -> Tensor:
-        """(1, L, C)."""
-        return (self.reference_fine, self.reference_coarse)[level][None]
+    def bank(self, level: int) -> Tensor:
+        """Reference features (R, L, C); more than one picture for "nearest" only."""
+        return (self.reference_fine, self.reference_coarse)[level]
+
+    def reference(self, level: int, tokens: Tensor) -> Tensor:
+        """What the tokens (N, L, C) of pictures are compared with: (1, L, C) for all of them, or (N, L, C)."""
+        bank = self.bank(level)
+        return bank if len(bank) == 1 else nearest_reference(tokens, bank, but_itself=self.training)
 
     def forward(self, image: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Rebuilding error and divergence, per level."""
         found = []
         for index, network in enumerate(self.levels):
             tokens = self.tokens(image, index)
-            rebuilt, layers = network(tokens, self.reference(index))
+            rebuilt, layers = network(tokens, self.reference(index, tokens))
             divergence = torch.stack([symmetric_kl(layer.inter) for layer in layers]).mean(0)
             found.append((rebuilding_error(tokens, rebuilt), divergence))
         return found
@@ -147,7 +169,7 @@ def to_tokens(features: Tensor) -> Tensor:
 
 
 class LevelNetwork(nn.Module):
-    """Tokens (N, L, C) and reference tokens (1, L, C) → rebuilt tokens (N, L, C) and the correlations of each layer (§5.3)."""
+    """Tokens (N, L, C) and reference tokens (1 or N, L, C) → rebuilt tokens (N, L, C) and the correlations of each layer (§5.3)."""
 
     position: Tensor
 
@@ -185,7 +207,7 @@ class I2Layer(nn.Module):
         self.feed_forward = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor, known: Tensor) -> tuple[Tensor, Layer]:
-        """(N, L, d) and (1, L, d) → (N, L, d) and both correlations."""
+        """(N, L, d) and (1 or N, L, d) → (N, L, d) and both correlations."""
         within, intra = self._attend(self.intra, self.intra_sigma, x, x)
         across, inter = self._attend(self.inter, self.inter_sigma, x, known)
         difference = within - across + x if self.residual else within - across
@@ -305,7 +327,7 @@ class FodTask:
         for index, (name, network) in enumerate(zip(LEVELS, self.networks.levels, strict=True)):
             tokens = self.tokens[index].batch(step, self.config.batch)
             with autocast(tokens.device):
-                rebuilt, layers = network(tokens, self.networks.reference(index))
+                rebuilt, layers = network(tokens, self.networks.reference(index, tokens))
             own = objective(tokens, rebuilt.float(), layers, self.config)
             terms |= {f"{term}_{name}": value for term, value in own.items()}
         return terms

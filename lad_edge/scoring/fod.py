@@ -16,18 +16,20 @@ from lad_edge.values import Scores
 
 GRAPH = "detector"
 LEVELS = ("fine", "coarse")
-PARAMETERS = ("blur", "channels", "heads", "layers", "modulation", "sides", "widths")
+PARAMETERS = ("blur", "channels", "heads", "layers", "modulation", "reference", "sides", "widths")
 
 
 @dataclass(frozen=True)
 class Level:
     """Buffers of one level, c channels on side × side tokens, d wide: what the graph gives, and what becomes of it.
 
-    features, rebuilt: (c, side, side); queries: (layers, L, d); sigmas: (layers, L, 2·heads); keys: (layers, L, d), of the reference.
+    features, rebuilt: (c, side, side); queries: (layers, L, d); sigmas: (layers, L, 2·heads); keys: (layers, L, d), of the reference,
+    which the graph gives if it chooses the reference by the picture (`chooses`).
     """
 
     name: str
     side: int
+    chooses: bool
     features: NDArray[np.float32]
     rebuilt: NDArray[np.float32]
     queries: NDArray[np.float32]
@@ -39,7 +41,8 @@ class Level:
 
     def outputs(self) -> dict[str, NDArray[np.float32]]:
         """The buffers that the graph writes, by its names."""
-        return {
+        keys = {f"keys_{self.name}": self.keys} if self.chooses else {}
+        return keys | {
             f"features_{self.name}": self.features[None],
             f"rebuilt_{self.name}": self.rebuilt[None],
             f"queries_{self.name}": self.queries,
@@ -51,7 +54,8 @@ class FodScorer(FrameScorer):
     """Preprocess, one graph, and per level a distance map, the symmetric divergence and their product; then the linear tail.
 
     parameters: per level `channels`, `sides` of the token grid and `widths` of the tokens; `heads`, `layers`, `modulation` (F-2), `blur`.
-    tables: `fod/keys_fine` and `fod/keys_coarse`, the keys of the reference features. FOD has one branch: no logical score.
+    tables: `fod/keys_fine` and `fod/keys_coarse`, the keys of the reference features, unless `reference` is "nearest": then the
+    graph gives them. FOD has one branch: no logical score.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -105,14 +109,19 @@ def _level(index: int, setup: Setup) -> Level:
     parameters, name = setup.parameters, LEVELS[index]
     channels, side, width = (int(parameters[key][index]) for key in ("channels", "sides", "widths"))
     shape = (int(parameters["layers"]), side * side)
+    chooses = parameters["reference"] == "nearest"
+    keys = (
+        np.zeros((*shape, width), np.float32) if chooses else setup.table(table_name(name), np.float32, (*shape, width))
+    )
     return Level(
         name=name,
         side=side,
+        chooses=chooses,
         features=np.zeros((channels, side, side), np.float32),
         rebuilt=np.zeros((channels, side, side), np.float32),
         queries=np.zeros((*shape, width), np.float32),
         sigmas=np.zeros((*shape, 2 * int(parameters["heads"])), np.float32),
-        keys=setup.table(table_name(name), np.float32, (*shape, width)),
+        keys=keys,
         error=np.zeros((side, side), np.float32),
         divergence=np.zeros(side * side, np.float32),
         map=np.zeros((side, side), np.float32),

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,6 +21,8 @@ from lad_edge.detectors.fod import (
     target_factors,
     width_of,
 )
+from lad_edge.detectors.references import farthest_first, k_means
+from lad_edge.errors import UsageError
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("tiny_backbone")]
 SMALL = FodConfig(backbone="tiny", width_fine=32, width_coarse=64, heads=4, layers=2, steps=3)
@@ -28,10 +31,14 @@ SMALL = FodConfig(backbone="tiny", width_fine=32, width_coarse=64, heads=4, laye
 @pytest.fixture
 def prepared():
     torch.manual_seed(0)
-    stack = torch.rand(3, 3, 256, 256, generator=torch.Generator().manual_seed(5))
-    networks, images = Fod(SMALL), Images(stack, 7, torch.device("cpu"))
+    networks, images = Fod(SMALL), some_images(3)
     networks.prepare(images)
     return networks, images
+
+
+def some_images(count):
+    stack = torch.rand(count, 3, 256, 256, generator=torch.Generator().manual_seed(5))
+    return Images(stack, 7, torch.device("cpu"))
 
 
 def test_learnable_parameters_are_those_of_the_card_without_the_dead_projections():
@@ -118,7 +125,79 @@ def test_reference_is_the_mean_over_the_training_images(prepared):
     networks, images = prepared
     features = torch.cat([networks.backbone(image)[1] for image in images.each()])
     pooled = functional.avg_pool2d(features, 3, 1, 1).mean(0).flatten(1).T
-    torch.testing.assert_close(networks.reference_coarse, pooled, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(networks.reference_coarse, pooled[None], atol=1e-6, rtol=1e-5)
+
+
+def pictures_of(networks, images):
+    return torch.cat([networks.tokens(image, 1) for image in images.each()])
+
+
+@pytest.mark.parametrize("kind", ["coreset", "codebook"])
+def test_other_constant_references_hold_the_entry_nearest_to_the_mean_of_each_place(kind):
+    torch.manual_seed(0)
+    networks, images = Fod(replace(SMALL, reference=kind, reference_entries=8)), some_images(3)
+    networks.prepare(images)
+    pictures, found = pictures_of(networks, images), networks.reference_coarse
+    assert found.shape == (1, 256, 16)
+    assert len(found[0].unique(dim=0)) <= 8
+    own = {tuple(token.tolist()) for token in pictures.flatten(0, 1)}
+    assert all(tuple(token.tolist()) in own for token in found[0]) == (kind == "coreset")
+    mean = pictures.mean(0)
+    to_own, to_all = (mean - found[0]).square().sum(1), torch.cdist(mean, found[0]).square().amin(1)
+    torch.testing.assert_close(to_own, to_all, atol=1e-5, rtol=1e-4)
+
+
+def test_k_means_finds_separated_groups():
+    generator = torch.Generator().manual_seed(3)
+    places = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    features = places.repeat(40, 1) + 0.1 * torch.randn(120, 2, generator=generator)
+    found = k_means(features, 3)
+    torch.testing.assert_close(found[found.sum(1).argsort()][0], places[0], atol=0.1, rtol=0)
+    assert torch.cdist(places, found).amin(1).max() < 0.1
+
+
+def test_farthest_first_begins_in_the_middle_and_takes_the_ends_next():
+    features = torch.tensor([[0.0], [1.0], [4.6], [5.0], [9.0], [10.0]])
+    assert farthest_first(features, 3).tolist() == [3, 0, 5]
+
+
+def test_the_nearest_reference_is_the_training_picture_most_alike_and_in_training_never_itself():
+    torch.manual_seed(0)
+    networks, images = Fod(replace(SMALL, reference="nearest", reference_pictures=3)), some_images(5)
+    networks.prepare(images)
+    bank = networks.bank(1)
+    assert bank.shape == (3, 256, 16)
+    pictures = pictures_of(networks, images)
+    assert all(any(torch.equal(one, picture) for picture in pictures) for one in bank)
+    tokens = torch.stack([bank[2], bank[0] + 0.01 * torch.randn_like(bank[0])])
+    torch.testing.assert_close(networks.eval().reference(1, tokens), bank[[2, 0]])
+    in_training = networks.train().reference(1, tokens.half().float())
+    assert not torch.equal(in_training[0], bank[2])
+    assert any(torch.equal(in_training[0], one) for one in bank)
+
+
+def test_with_a_nearest_reference_each_picture_of_a_batch_has_its_own(prepared):
+    torch.manual_seed(0)
+    networks, images = Fod(replace(SMALL, reference="nearest", reference_pictures=2)), some_images(4)
+    networks.prepare(images)
+    networks.eval()
+    batch = torch.cat(list(images.each()))
+    with torch.no_grad():
+        together = networks(batch)
+        for index in range(len(batch)):
+            for whole, alone in zip(together, networks(batch[index : index + 1]), strict=True):
+                for both, one in zip(whole, alone, strict=True):
+                    torch.testing.assert_close(both[index : index + 1], one, atol=1e-5, rtol=1e-4)
+
+
+def test_references_that_cannot_be_chosen_are_refused():
+    with pytest.raises(UsageError, match="reference median: expected one of mean, nearest, coreset, codebook"):
+        replace(SMALL, reference="median").check()
+    with pytest.raises(UsageError, match="reference_pictures 1: expected at least 2"):
+        replace(SMALL, reference_pictures=1).check()
+    networks = Fod(replace(SMALL, reference="nearest", reference_pictures=4))
+    with pytest.raises(UsageError, match="reference_pictures 4: expected fewer than the 4 training images"):
+        networks.prepare(some_images(4))
 
 
 def test_modulation_is_zero_where_the_token_finds_its_place_best():
