@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lad_edge.export.exporter import Exported, Normalisation, Raw, trace
+from lad_edge.export.exporter import Exported, Raw, trace
 from lad_edge.export.folding import fold_batch_norms
 from torch import Tensor, nn
 
@@ -29,6 +29,7 @@ from lad_edge.detectors.fod import (
     width_of,
 )
 from lad_edge.detectors.references import nearest_reference
+from lad_edge.scoring.base import Normalisation
 from lad_edge.scoring.fod import GRAPH, table_name, tail
 
 
