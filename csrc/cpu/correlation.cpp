@@ -2,19 +2,25 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
 #include "lad/elementary.hpp"
 #include "lad/isa.hpp"
+#include "lad/packs.hpp"
 #include "lad/panels.hpp"
 
 namespace lad {
 namespace {
 
 constexpr float epsilon = 1e-4f;  // of both logarithms: the divergence of methods.md 5.5
+constexpr float ln2 = 0.693147181f;
+constexpr int block = Panels::width;  // values at a time: whole packs for every instruction set
 
-// What one call works in; each thread has its own and keeps it. Rows have room for whole panels.
+int whole_blocks(int n) { return (n + block - 1) / block * block; }
+
+// What one call works in; each thread has its own and keeps it. Rows have room for whole blocks.
 struct Scratch {
     Panels keys;          // of one head, transposed
     Floats scores;        // (6, tokens): six rows of S at a time
@@ -22,11 +28,11 @@ struct Scratch {
     Floats down, across;  // (side): its two factors
 
     void prepare(const CorrelationSpec& spec) {
-        const std::size_t row = (spec.tokens() + Panels::width - 1) / Panels::width * Panels::width;
+        const std::size_t row = whole_blocks(spec.tokens());
         scores.resize(lines_at_once * row);
-        target.assign(row, 0.0f);
+        target.resize(row + lanes);
         down.resize(whole_lanes(spec.side));
-        across.resize(whole_lanes(spec.side) + lanes);
+        across.resize(whole_lanes(spec.side));
     }
 };
 
@@ -45,62 +51,131 @@ LAD_INLINE void multiply_rows(const CorrelationSpec& spec, Scratch& s, const flo
                     });
 }
 
-// Powers of the softmax in place, zeros behind the last one; returns 1 / their sum.
+// Sums of a row, block by block, in 64 lanes: the same order for every vector width.
 template <typename V>
-LAD_INLINE float softmax_powers(float* __restrict row, int n, int padded) {
-    const float top = row_max<V>(row, n);
-    for (int j = 0; j < n; ++j) row[j] = power_of_two(row[j] - top);
-    std::fill(row + n, row + padded, 0.0f);
-    return 1.0f / row_sum<V>(row, n);
+struct BlockSum {
+    static constexpr int packs = block / floats_in<FloatPack<V>>;
+
+    FloatPack<V> sums[packs] = {};
+
+    // value(j): the pack of values from j on.
+    template <typename Value>
+    LAD_INLINE void add(int begin, int end, const Value& value) {
+        for (int j = begin; j < end; j += block)
+#pragma GCC unroll 8
+            for (int k = 0; k < packs; ++k) sums[k] = sums[k] + value(j + k * floats_in<FloatPack<V>>);
+    }
+
+    LAD_INLINE float total() const {
+        V s[block / width_of<V>];
+        std::memcpy(s, sums, sizeof(s));
+        for (int half = block / width_of<V> / 2; half > 0; half /= 2)
+            for (int i = 0; i < half; ++i) s[i] += s[i + half];
+        return sum_of(s[0]);
+    }
+};
+
+template <typename V>
+LAD_INLINE FloatPack<V> load_pack(const float* from) {
+    FloatPack<V> pack;
+    load(pack, from);
+    return pack;
 }
 
-// One factor of T: a Gaussian around `centre`, normalised over the grid. (distance / sigma)^2 and not distance^2 /
-// sigma^2, which for the smallest sigma is near the end of float32; a sigma of 1.1e-5 leaves one 1.
+// Powers of the softmax in place, 2^-125 behind the last one: nothing beside the largest, which is 1. Returns their
+// sum.
 template <typename V>
-LAD_INLINE void gaussian_row(float sigma, int centre, int side, float* __restrict out) {
-    for (int j = 0; j < side; ++j) {
+LAD_INLINE float softmax_powers(float* row, int n, int padded) {
+    std::fill(row + n, row + padded, -std::numeric_limits<float>::infinity());
+    const float top = row_max<V>(row, padded);
+    BlockSum<V> sum;
+    sum.add(0, padded, [&](int j) __attribute__((always_inline)) {
+        const FloatPack<V> powers = power_of_two(load_pack<V>(row + j) - top);
+        store(row + j, powers);
+        return powers;
+    });
+    return sum.total();
+}
+
+// One factor of T: a Gaussian around `centre`, not normalised; returns its sum. (distance / sigma)^2 and not
+// distance^2 / sigma^2, which for the smallest sigma is near the end of float32; a sigma of 1.1e-5 leaves one 1.
+template <typename V>
+LAD_INLINE float gaussian_row(float sigma, int centre, int side, float* __restrict out) {
+    const int padded = static_cast<int>(whole_lanes(side));
+    for (int j = 0; j < padded; ++j) {
         const float distance = static_cast<float>(j - centre) / sigma;
         out[j] = power_of_two((-0.5f * log2_e) * (distance * distance));
     }
-    const float scale = 1.0f / row_sum<V>(out, side);
-    for (int j = 0; j < side; ++j) out[j] *= scale;
+    std::fill(out + side, out + padded, 0.0f);
+    return row_sum<V>(out, padded);
 }
 
-template <typename V>
-LAD_INLINE void target_row(const CorrelationSpec& spec, Scratch& s, const float* sigmas, int token) {
-    gaussian_row<V>(sigmas[0], token / spec.side, spec.side, s.down.data());
-    gaussian_row<V>(sigmas[1], token % spec.side, spec.side, s.across.data());
-    const float* across = s.across.data();
-    for (int y = 0; y < spec.side; ++y) {
-        float* __restrict row = s.target.data() + static_cast<std::size_t>(y) * spec.side;
-        const float down = s.down[y];
-        for (int x = 0; x < spec.side; ++x) row[x] = down * across[x];
-    }
+// The part of a row outside of which T is 0.
+struct Window {
+    int begin, end;  // whole blocks
+};
+
+// Rows of the grid that T reaches: beyond 7.3 sigma it is below 3e-12, which epsilon swallows in float32.
+Window rows_reached(float sigma, int centre, int side) {
+    const float reach = 7.3f * std::fabs(sigma);
+    const int rows = reach < static_cast<float>(side) ? static_cast<int>(reach) : side;  // NaN: all of them
+    return {std::max(0, centre - rows), std::min(side, centre + rows + 1)};
 }
 
-// sum over j of (T - S) log((T + epsilon) / (S + epsilon)): both divergences in one sum, with one logarithm. Where T
-// and S are close the quotient is more exact than the difference of two logarithms around -9.
+// T / epsilon of one token in s.target, the outer product of its factors, where it is not 0.
 template <typename V>
-LAD_INLINE float divergence(const float* target, float* __restrict powers, float scale, int n) {
-    for (int j = 0; j < n; ++j) {
-        const float t = target[j], s = powers[j] * scale;
-        powers[j] = (t - s) * logarithm((t + epsilon) / (s + epsilon));
-    }
-    return row_sum<V>(powers, n);
+LAD_INLINE Window target_row(const CorrelationSpec& spec, Scratch& s, const float* sigmas, int token) {
+    const int side = spec.side, y = token / side, x = token % side;
+    float *down = s.down.data(), *across = s.across.data(), *target = s.target.data();
+    const float sum = gaussian_row<V>(sigmas[0], y, side, down) * gaussian_row<V>(sigmas[1], x, side, across);
+    const float scale = 1.0f / (epsilon * sum);
+    const Window rows = rows_reached(sigmas[0], y, side);
+    const Window window{rows.begin * side / block * block, whole_blocks(rows.end * side)};
+    // Whole vectors: what one writes too much, zeros, the next one writes over.
+    for (int j = window.begin; j < rows.begin * side; j += width_of<V>) store<V>(target + j, V{});
+    for (int row = rows.begin; row < rows.end; ++row)
+        for (int j = 0; j < side; j += width_of<V>)
+            store<V>(target + row * side + j, (scale * down[row]) * load<V>(across + j));
+    for (int j = rows.end * side; j < window.end; j += width_of<V>) store<V>(target + j, V{});
+    return window;
+}
+
+// sum over j of (t - s) log2((t + 1) / (s + 1)) for t = T / epsilon and s = powers * scale = S / epsilon: both
+// divergences in one sum, with one logarithm. Where T and S are close the quotient is more exact than the difference
+// of two logarithms.
+template <typename V>
+LAD_INLINE float divergence(const float* target, const float* powers, float scale, int padded, Window window) {
+    BlockSum<V> sum;
+    const auto alone = [&](int j) __attribute__((always_inline)) {
+        const FloatPack<V> s = load_pack<V>(powers + j) * scale;
+        return s * binary_logarithm(s + 1.0f);
+    };
+    sum.add(0, window.begin, alone);
+    sum.add(window.begin, window.end, [&](int j) __attribute__((always_inline)) {
+        const FloatPack<V> s = load_pack<V>(powers + j) * scale, t = load_pack<V>(target + j);
+        return (t - s) * binary_logarithm((t + 1.0f) / (s + 1.0f));
+    });
+    sum.add(window.end, padded, alone);
+    return sum.total();
 }
 
 template <typename V>
 LAD_INLINE void head_body(const CorrelationSpec& spec, Scratch& s, const float* queries, const float* sigmas,
                           float* out) {
     const int n = spec.tokens(), padded = s.keys.padded_rows();
-    const float share = spec.weight / static_cast<float>(spec.heads);
+    const float share = epsilon * ln2 * (spec.weight / static_cast<float>(spec.heads));
     for (int first = 0; first < n; first += lines_at_once) {
+        const int count = std::min(lines_at_once, n - first);
+        float scale[lines_at_once];
         multiply_rows<V>(spec, s, queries, first);
-        for (int t = 0; t < lines_at_once && first + t < n; ++t) {
-            float* row = s.scores.data() + static_cast<std::size_t>(t) * padded;
-            const float over_sum = softmax_powers<V>(row, n, padded);
-            target_row<V>(spec, s, sigmas + static_cast<std::size_t>(first + t) * 2 * spec.heads, first + t);
-            out[first + t] += share * divergence<V>(s.target.data(), row, over_sum, padded);
+        for (int t = 0; t < count; ++t)
+            scale[t] = 1.0f / (epsilon * softmax_powers<V>(s.scores.data() + t * padded, n, padded));
+        for (int t = 0; t < count; ++t) {
+            const int token = first + t;
+            const Window window =
+                target_row<V>(spec, s, sigmas + static_cast<std::size_t>(token) * 2 * spec.heads, token);
+            const float* powers = s.scores.data() + t * padded;
+            out[token] += share * divergence<V>(s.target.data(), powers, scale[t], padded, window);
         }
     }
 }

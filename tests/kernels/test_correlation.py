@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from tolerances import ELEMENTARY, SYMMETRIC_KL
+from tolerances import ELEMENTARY, LOGARITHM, SYMMETRIC_KL
 
 from lad_edge.kernels import _cpu, reference, symmetric_kl
 
@@ -55,6 +55,15 @@ def test_narrow_and_wide_neighbourhoods(isa: str, sigma: float) -> None:
     """methods.md 13.11: sigma may be 1.1e-5, whose square float16 and a careless quotient cannot hold."""
     queries, keys, sigmas = inputs(9, 16, 2)
     check((queries, keys, np.full_like(sigmas, sigma)), 9, 2)
+
+
+@pytest.mark.parametrize("sigma", [0.06, 0.137, 0.275, 0.96, 1.37, 2.33])
+def test_neighbourhoods_that_end_within_the_grid(isa: str, sigma: float) -> None:
+    """T counts as 0 beyond 7.3 sigma: nothing may be missing just inside, for whole and for broken blocks of rows."""
+    queries, keys, sigmas = inputs(32, 2, 1)
+    check((queries, keys, np.full_like(sigmas, sigma)), 32, 1)
+    queries, keys, sigmas = inputs(19, 2, 1)
+    check((queries * np.float32(1e-3), keys, np.full_like(sigmas, sigma)), 19, 1)
 
 
 def test_rows_go_down_and_columns_across(isa: str) -> None:
@@ -196,9 +205,9 @@ def test_power_of_two_keeps_its_bound() -> None:
 
 
 def test_logarithm_keeps_its_bound() -> None:
-    """Over all of the normal numbers, and close around 1, where the value itself vanishes."""
+    """Over all of the normal numbers, close around 1, and on both sides of every border of the table."""
     every = np.arange(0x00800000, 0x7F800000, 1009, dtype=np.uint32).view(np.float32)
     around = np.arange(0x3F7F0000, 0x3F810000, dtype=np.uint32).view(np.float32)
-    for x in (every, around):
-        assert_allclose(_cpu.logarithm(x), np.log(x.astype(np.float64)), rtol=ELEMENTARY.rtol)
-    assert _cpu.logarithm(np.float32(1)) == 0
+    borders = np.float32(1 + np.arange(17) / 16)
+    for x in (every, around, borders, np.nextafter(borders, np.float32(0))):
+        assert_allclose(_cpu.logarithm(x), np.log(x.astype(np.float64)), rtol=LOGARITHM.rtol, atol=LOGARITHM.atol)

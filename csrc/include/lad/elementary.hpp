@@ -1,5 +1,5 @@
-// Bits, exp and log of a float, the same on every processor: the C library's differ between systems and do not
-// vectorise. Scalar and free of branches, so that the compiler vectorises a loop over them.
+// Bits and powers of a float, the same on every processor: the C library's differ between systems and do not vectorise.
+// Free of branches, so that the compiler vectorises a loop over them. The logarithm stands in packs.hpp.
 #pragma once
 
 #include <cstdint>
@@ -51,39 +51,23 @@ LAD_SHARED float exponential(float x) {
     return p * float_of((bits_of(shifted) - bits_of(shifter) + 127u) << 23);
 }
 
+LAD_SHARED float at_least(float x, float bound) { return x < bound ? bound : x; }  // NaN stays NaN
+
 // 2^x within 1.2e-7 of its value, for x up to 127, and 2^-125 below -125; NaN stays NaN. Cheaper than e^x: the split
-// into an integer and the rest is exact.
-LAD_SHARED float power_of_two(float x) {
-    x = x < -125.0f ? -125.0f : x;  // NaN fails the comparison
+// into an integer and the rest is exact. Float: float, or a Pack of packs.hpp.
+template <typename Float>
+LAD_SHARED Float power_of_two(Float x) {
+    x = at_least(x, -125.0f);
     const float shifter = 12582912.0f;
-    const float shifted = x + shifter;
-    const float r = x - (shifted - shifter);
-    float p = 1.53533619e-4f;
-    p = p * r + 1.33988744e-3f;
+    const Float shifted = x + shifter;
+    const Float r = x - (shifted - shifter);
+    Float p = r * 1.53533619e-4f + 1.33988744e-3f;
     p = p * r + 9.61843736e-3f;
     p = p * r + 0.0555033247f;
     p = p * r + 0.240226479f;
     p = p * r + 0.693147203f;
     p = p * r + 1.0f;
     return p * float_of((bits_of(shifted) + 127u) << 23);
-}
-
-// ln x with a relative error below 1.2e-7, for normal positive x; of anything else it makes a finite number.
-// x = 2^n * (1 + r) with 1 + r in [sqrt(1/2), sqrt(2)): ln x = n ln 2 + r - r^2 / 2 + r^3 q(r), q fitted to 3e-8.
-LAD_SHARED float logarithm(float x) {
-    const std::uint32_t bits = bits_of(x), root_half = 0x3f3504f3u;
-    const std::int32_t n = static_cast<std::int32_t>(bits - root_half) >> 23;
-    const float r = float_of(bits - (static_cast<std::uint32_t>(n) << 23)) - 1.0f;
-    float p = 0.0870043453f;
-    p = p * r - 0.142674868f;
-    p = p * r + 0.149147682f;
-    p = p * r - 0.165775847f;
-    p = p * r + 0.199630638f;
-    p = p * r - 0.25001337f;
-    p = p * r + 0.333339107f;
-    p = p * r - 0.5f;
-    const float exponent = static_cast<float>(n);
-    return (r + ((r * r) * p + exponent * ln2_low)) + exponent * ln2_high;
 }
 
 }  // namespace lad

@@ -69,6 +69,18 @@ LAD_INLINE float sum_of_lanes(float* s) {
     return s[0];
 }
 
+// The lanes of one vector: the upper half onto the lower one, until one is left.
+template <typename Half, typename V>
+LAD_INLINE Half fold(const V& v) {
+    Half half[2];
+    std::memcpy(half, &v, sizeof(V));
+    return half[0] + half[1];
+}
+
+LAD_INLINE float sum_of(const Float4& v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+LAD_INLINE float sum_of(const Float8& v) { return sum_of(fold<Float4>(v)); }
+LAD_INLINE float sum_of(const Float16& v) { return sum_of(fold<Float8>(v)); }
+
 template <typename V>
 LAD_INLINE float row_sum(const float* values, std::size_t n) {
     constexpr int width = width_of<V>, parts = lanes / width;
