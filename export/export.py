@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from lad_edge.export import efficient_ad, fod, ladmim, ulsad
 from lad_edge.export.calibrate import Measured, Pipeline, calibrate
 from lad_edge.export.cost import cost
@@ -20,12 +21,14 @@ import lad_edge
 from lad_edge import bundle
 from lad_edge.bundle import Contract, Golden, Manifest
 from lad_edge.datasets import open_dataset
+from lad_edge.detectors.batches import Images
 from lad_edge.errors import DataError, UsageError
 from lad_edge.images import read_image
 from lad_edge.inspector import load
 from lad_edge.runtime import available, default_runtime, open_runtime
 from lad_edge.thresholds import parse_policy
 from lad_edge.training.fit import load_networks
+from lad_edge.training.pictures import to_tensor
 from lad_edge.training.run_folder import RunDescription
 
 EXPORTERS: dict[str, Exporter] = {
@@ -60,6 +63,7 @@ class ExportOptions:
     data: Path | None = None  # where the images are now, if not where they were at training
     by_place: bool | None = None
     test: bool = True  # measure the engine on the test images, if there are any, and keep the figures in the bundle
+    category: str | None = None  # of a run for several: the one that the engine is for
 
 
 def export_run(folder: Path, out: Path, options: ExportOptions) -> dict[str, Any]:
@@ -67,8 +71,11 @@ def export_run(folder: Path, out: Path, options: ExportOptions) -> dict[str, Any
 
     Raises DataError for missing images, UsageError for bad options, ParityError when torch and the exported pipeline disagree.
     """
-    description, config, networks = load_networks(folder)
-    root = options.data or Path(description.data)
+    trained, config, networks = load_networks(folder)
+    description = trained.of(options.category, options.data)
+    root = Path(description.data)
+    if trained.frames:
+        _specialise(networks, config, description)
     validation = _read(root, description.validation)
     parity_images = validation + _read(root, description.train[: max(0, MINIMUM_IMAGES - len(validation))])
     exporter, by_place = EXPORTERS[description.detector], _by_place(description.detector, options.by_place)
@@ -100,6 +107,16 @@ def export_run(folder: Path, out: Path, options: ExportOptions) -> dict[str, Any
         "thresholds": {name: one.calibration.threshold for name, one in measured.items()},
         "statement": measured["f32"].calibration.policy.statement,
     }
+
+
+def _specialise(networks: Any, config: Any, description: RunDescription) -> None:
+    """Give networks of several categories the look of one: its training images, for what they measure again."""
+    if hasattr(networks, "specialise"):
+        root, roi = Path(description.data), description.roi
+        pictures = (_read(root, [name])[0] for name in description.train)
+        pixels = to_tensor(pictures, description.pixel_format, config.side, roi)
+        mean, std = networks.input_mean, networks.input_std
+        networks.specialise(Images(pixels, config.seed, torch.device("cpu"), mean, std))
 
 
 def golden_frames(validation: Sequence[Image], count: int) -> list[Image]:

@@ -50,17 +50,15 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def run(args: argparse.Namespace) -> int:
     """Measures the grid; returns 0."""
-    from lad_edge.datasets import categories
+    from lad_edge.datasets import choose_categories
     from lad_edge.export.grid import Cell, measure, write_tables
     from lad_edge.training.fit import FitOptions
 
     detectors = [_known(name.replace("-", "_"), DETECTORS, "detector") for name in args.detectors.split(",")]
-    folders = {folder.resolve().name: folder for folder in categories(args.data)}
-    wanted = args.categories.split(",") if args.categories else list(folders)
-    chosen = [(name, folders[_known(name, folders, "category")]) for name in wanted]
+    chosen = choose_categories(args.data, args.categories.split(",") if args.categories else ())
     cells = [
         Cell(detector, name, seed, folder, PRESETS[detector][args.preset] | {"seed": seed})
-        for name, folder in chosen
+        for name, folder in chosen.items()
         for detector in detectors
         for seed in _seeds(args.seeds)
     ]

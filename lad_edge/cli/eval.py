@@ -35,6 +35,7 @@ _EPILOG = """\
 examples:
   lad-edge eval runs/part                                   on the test images of the data set it was trained on
   lad-edge eval part.lad --data mvtec_loco/juice_bottle --out eval/
+  lad-edge eval runs/ladmim-mvtec_loco-s --category juice_bottle
 
 Writes metrics.json, roc.png, scores.png and contact_sheet.png. A run folder is exported first: the figures are those of the
 pipeline that runs on the line, not of the training code.
@@ -54,6 +55,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="data set with test images; default: the one of the training"
     )
+    parser.add_argument("--category", metavar="NAME", help="of a run for several categories: the one to measure")
     parser.add_argument("--layout", default="auto", help="layout of the data; default: by the names of its folders")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where figures and pictures go; default: RUN/eval, or X-eval"
@@ -72,21 +74,23 @@ def run(args: argparse.Namespace) -> int:
     from lad_edge.training.run_folder import read_description
 
     if args.what.is_dir():
-        description = read_description(args.what)
-        data, out = args.data or Path(description.data), args.out or args.what / "eval"
+        description = read_description(args.what).of(args.category, args.data)
+        out = args.out or args.what / (f"eval-{args.category}" if args.category else "eval")
         with tempfile.TemporaryDirectory() as folder:
-            engine = _export(args.what, data, Path(folder))
-            return _measure(args, engine, data, out)
+            engine = _export(args, Path(folder))
+            return _measure(args, engine, Path(description.data), out)
+    if args.category is not None:
+        raise UsageError(f"--category {args.category}: an engine file is for one category; leave it out")
     if args.data is None:
         raise UsageError(f"eval {args.what}: an engine file does not know where test images are; pass --data DIR")
     return _measure(args, args.what, args.data, args.out or args.what.with_name(f"{args.what.stem}-eval"))
 
 
-def _export(run_folder: Path, data: Path, folder: Path) -> Path:
+def _export(args: argparse.Namespace, folder: Path) -> Path:
     from lad_edge.export.export import ExportOptions, export_run
 
     engine = folder / "engine.lad"
-    export_run(run_folder, engine, ExportOptions(data=data, test=False))
+    export_run(args.what, engine, ExportOptions(data=args.data, category=args.category, test=False))
     return engine
 
 

@@ -13,6 +13,7 @@ examples:
   lad-edge export runs/part -o part.lad
   lad-edge export runs/part -o part.lad --policy conformal:1%
   lad-edge export runs/part -o part.lad --precision f32
+  lad-edge export runs/ladmim-mvtec_loco-s --category juice_bottle -o juice_bottle.lad
 
 The file holds everything that the edge needs: the network, calibration, threshold, golden frames for the self-test. Scores and
 verdicts of torch and of the exported pipeline are compared on at least 32 images; nothing is written if they differ.
@@ -31,6 +32,9 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="folder written by 'lad-edge train'")
     parser.add_argument("-o", "--out", type=Path, metavar="X.lad", help="default: NAME.lad in the run folder")
+    parser.add_argument(
+        "--category", metavar="NAME", help="of a run for several categories: the one that the engine is for"
+    )
     parser.add_argument(
         "--policy", default="conformal:5%", metavar="P", help=POLICY_HELP.replace("%", "%%") + " (default: %(default)s)"
     )
@@ -75,10 +79,18 @@ def run(args: argparse.Namespace) -> int:
     from lad_edge.export.export import ExportOptions, export_run
     from lad_edge.training.run_folder import read_description
 
-    out = args.out or args.run / f"{read_description(args.run).name}.lad"
+    out = args.out or args.run / f"{read_description(args.run).of(args.category).name}.lad"
     precisions = tuple(args.precision) if args.precision else None
     options = ExportOptions(
-        args.policy, precisions, args.golden, args.border, args.threads, args.data, args.by_place, args.test
+        args.policy,
+        precisions,
+        args.golden,
+        args.border,
+        args.threads,
+        args.data,
+        args.by_place,
+        args.test,
+        args.category,
     )
     report = export_run(args.run, out, options)
     if args.json:

@@ -20,6 +20,7 @@ examples:
   lad-edge train dfsc --data mvtec_loco/juice_bottle --preset cpu        ten minutes on one core
   lad-edge train efficient-ad --data part/ --photographs imagenet/      with the penalty on ordinary photographs
   lad-edge train ulsad --data part/ --preset cpu --set local_only=true --set consistency=false      its local branch alone
+  lad-edge train ladmim --data mvtec_loco/ --categories all             one detector for all categories of a data set
 
 detectors:
   dfsc          EfficientAD with the distinctive feature separation constraint: the better one for logical anomalies
@@ -48,6 +49,11 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--data", type=Path, required=True, metavar="DIR", help="folder, MVTec AD (MPDD, BTAD), LOCO, 3D-AD, VisA"
     )
     parser.add_argument("--layout", default="auto", help="layout of the data; default: found out by looking")
+    parser.add_argument(
+        "--categories",
+        metavar="NAMES",
+        help="one detector for several categories of the data set at --data: names with commas between, or all",
+    )
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder; default: runs/DETECTOR-NAME-SIZE")
     parser.add_argument(
         "--preset",
@@ -122,6 +128,7 @@ def run(args: argparse.Namespace) -> int:
     name = "-".join(part for part in (detector, args.data.resolve().name, kind) if part)
     out = args.out or Path("runs") / name
     options = FitOptions(
+        categories=_categories(args.categories),
         layout=args.layout,
         teacher=args.teacher,
         weights=args.weights,
@@ -139,8 +146,17 @@ def run(args: argparse.Namespace) -> int:
         print(
             f"trained {detector} on {len(description.train)} images in {description.provenance['train_seconds']} s: {out}"
         )
-        print(f"next: lad-edge eval {out}   |   lad-edge export {out} -o {description.name}.lad")
+        first = next(iter(description.frames), "")
+        chosen = f"{out} --category {first}" if first else str(out)
+        print(f"next: lad-edge eval {chosen}   |   lad-edge export {chosen} -o {first or description.name}.lad")
     return 0
+
+
+def _categories(text: str | None) -> tuple[str, ...] | None:
+    """None: the data is one category. (): all that it holds."""
+    if text is None:
+        return None
+    return () if text == "all" else tuple(text.split(","))
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -3,7 +3,7 @@
 No torch, no pixels kept.
 """
 
-from lad_edge.datasets.layouts import LAYOUTS, categories, open_dataset
+from lad_edge.datasets.layouts import LAYOUTS, categories, choose_categories, open_dataset
 from lad_edge.datasets.masks import Channel, read_channels, read_masks
 from lad_edge.datasets.records import Dataset, DefectSpec, Record
 
@@ -14,6 +14,7 @@ __all__ = [
     "DefectSpec",
     "Record",
     "categories",
+    "choose_categories",
     "open_dataset",
     "read_channels",
     "read_masks",

@@ -14,7 +14,7 @@ from lad_edge.datasets.visa import is_visa, open_visa
 from lad_edge.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 # In the order in which `auto` asks: the more particular first.
 _LAYOUTS: Mapping[str, tuple[Callable[[Path], bool], Callable[[Path], Dataset]]] = {
@@ -61,6 +61,16 @@ def categories(root: str | Path) -> list[Path]:
     return [folder for folder, name in found.items() if only_folders or name != "folder"]
 
 
+def choose_categories(root: str | Path, names: Sequence[str] = ()) -> dict[str, Path]:
+    """Name → folder of these categories of a data set; of all of them without names. Raises UsageError for a name that is none."""
+    root = Path(root)
+    folders = {(folder.resolve() if folder == root else folder).name: folder for folder in categories(root)}
+    for name in names:
+        if name not in folders:
+            raise UsageError(f"category '{name}': expected one of {', '.join(folders)}")
+    return {name: folders[name] for name in names or folders}
+
+
 def _layout_of(root: Path) -> str | None:
     return next((name for name, (fits, _) in _LAYOUTS.items() if fits(root)), None)
 
@@ -71,7 +81,10 @@ def _detected(root: Path) -> str:
         return name
     found = [folder for folder in subfolders(root) if _layout_of(folder)]
     if found:
-        raise DataError(f"{root} holds categories, not images; give one of its {len(found)}, e.g. {found[0]}")
+        raise DataError(
+            f"{root} holds categories, not images; give one of its {len(found)}, e.g. {found[0]}, "
+            "or train one detector for all with --categories all"
+        )
     raise DataError(
         f"{root}: expected good images directly in it, in good/ or in train/good/, found neither; "
         "PNG, JPEG, BMP and TIFF are read"

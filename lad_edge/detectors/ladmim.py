@@ -140,6 +140,15 @@ class Ladmim(nn.Module):
         pool = self.config.draw_masks(np.random.default_rng(self.config.seed), POOL, self.side)
         self.masks.copy_(torch.from_numpy(balanced_masks(pool, self.config.test_masks)))
 
+    def specialise(self, images: Images) -> None:
+        """After training on several categories: summarise the codes of one of them alone, by its training images."""
+        self.measure(self.level_codes(images))
+
+    @torch.no_grad()
+    def level_codes(self, images: Images) -> Tensor:
+        """(images, levels, 576) int16, without the top codes."""
+        return torch.cat([self.hvq.codes(self.describe(image))[:, 1:].short() for image in images.each()])
+
     @torch.no_grad()
     def measure(self, codes: Tensor) -> None:
         """Summarise the codes (images, levels, 576) of the training images: `ranges` and `places`."""
@@ -238,8 +247,7 @@ class MimTask:
         self.modules: Mapping[str, nn.Module] = {"mim": networks.mim}
         networks.hvq.eval()
         self.features = Descriptions(networks.describe, images)
-        found = [networks.hvq.codes(networks.describe(image))[:, 1:].short() for image in images.each()]
-        self.codes = torch.cat(found)
+        self.codes = networks.level_codes(images)
         networks.measure(self.codes)
         self.optimiser: torch.optim.Optimizer = torch.optim.AdamW(
             networks.mim.parameters(), config.mim_learning_rate, weight_decay=MIM_WEIGHT_DECAY

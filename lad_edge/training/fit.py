@@ -9,12 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lad_edge.backbones.frozen import weights_file
-from lad_edge.datasets import Dataset, open_dataset
+from lad_edge.datasets import Dataset
 from lad_edge.detectors.batches import Images
 from lad_edge.detectors.dfsc import DfscConfig, DfscTask
 from lad_edge.detectors.efficient_ad import EfficientAd, EfficientAdConfig, EfficientAdTask
@@ -23,13 +21,12 @@ from lad_edge.detectors.hvq import HvqTask
 from lad_edge.detectors.ladmim import Ladmim, LadmimConfig, MimTask
 from lad_edge.detectors.ulsad import Ulsad, UlsadConfig, UlsadTask
 from lad_edge.errors import DataError, UsageError
-from lad_edge.images import read_image
-from lad_edge.kernels import Preprocess
 from lad_edge.training.checkpoint import load_tensors, save_tensors
 from lad_edge.training.photographs import load_photographs
+from lad_edge.training.pictures import open_datasets, read_training_images, to_tensor
 from lad_edge.training.plots import plot_losses
 from lad_edge.training.presets import SCHEDULES
-from lad_edge.training.run_folder import WEIGHTS, RunDescription, claim_folder, read_description
+from lad_edge.training.run_folder import WEIGHTS, Frame, RunDescription, claim_folder, read_description
 from lad_edge.training.trainer import LoopConfig, Task, choose_device, run_training
 
 SHIPPED_TEACHERS = Path(__file__).parent.parent / "weights"
@@ -39,7 +36,10 @@ PHOTOGRAPH_SIDE = (
 
 
 class Networks(Protocol):
-    """What `fit` needs of a detector's networks, beside being a module: untrained when made from a configuration."""
+    """What `fit` needs of a detector's networks, beside being a module: untrained when made from a configuration.
+
+    Networks may have `specialise(images)`: after training on several categories they measure again what they keep of one category.
+    """
 
     input_mean: Sequence[float]  # of RGB in [0, 1], as the frozen network wants it
     input_std: Sequence[float]
@@ -96,8 +96,12 @@ METHODS = {
 
 @dataclass(frozen=True)
 class FitOptions:
-    """What is not part of the detector's recipe."""
+    """What is not part of the detector's recipe.
 
+    categories: those of the data set that one detector is trained for, () = all that it holds; None: the data is one category.
+    """
+
+    categories: tuple[str, ...] | None = None
     layout: str = "auto"
     teacher: Path | None = None  # of efficient_ad, dfsc and ladmim; None = the one that ships
     weights: Path | None = (
@@ -131,23 +135,23 @@ def make_config(detector: str, settings: Mapping[str, Any]) -> Any:
 def fit(detector: str, data: Path, out: Path, settings: Mapping[str, Any], options: FitOptions) -> RunDescription:
     """Train `detector` on the good images below `data` and fill the run folder `out`; the same call resumes a killed run.
 
-    Raises DataError for unusable images, UsageError for settings out of range, MissingDependencyError without a teacher's package.
+    Several categories are one training set. Raises DataError for unusable images, UsageError for settings out of range,
+    MissingDependencyError without a teacher's package.
     """
     config = make_config(detector, settings)
     device = choose_device(options.device)
-    dataset = open_dataset(data, layout=options.layout).with_validation(seed=config.seed)
-    train = [record.path for record in dataset.select(split="train")]
-    pictures, frame = _read_frames(train)
+    opened = open_datasets(data, options.layout, options.categories)
+    datasets = [dataset.with_validation(seed=config.seed) for dataset in opened]
+    pixels, frames = read_training_images(datasets, config.side, options.roi)
     method, frozen = METHODS[detector], _frozen_weights(config, options)
     for stage in method.stages:
-        config = stage.with_steps(config, len(train))
-    description = _describe(detector, config, dataset, frame, frozen, options)
+        config = stage.with_steps(config, len(pixels))
+    description = _describe(detector, config, data, datasets, frames, frozen, options)
     claim_folder(out, description)
     torch.manual_seed(config.seed)
     networks = method.networks(config)
     networks.load_frozen(frozen)
     networks.to(device, memory_format=torch.channels_last)
-    pixels = _tensor(pictures, frame[2], config.side, options.roi)
     images = Images(pixels, config.seed, device, networks.input_mean, networks.input_std)
     networks.prepare(images)
     photographs = _photographs(detector, config, options, device)
@@ -197,58 +201,13 @@ def _frozen_weights(config: Any, options: FitOptions) -> Path | None:
     return options.teacher or SHIPPED_TEACHERS / f"teacher_{config.size}.safetensors"
 
 
-def _read_frames(paths: Sequence[Path]) -> tuple[list[NDArray[np.uint8]], tuple[int | None, int | None, str]]:
-    """All training images with their common width and height (None where they differ) and pixel format."""
-    if len(paths) < 2:
-        raise DataError(
-            f"training needs at least 2 good images besides the validation images, found {len(paths)}; 50 to 300 serve well"
-        )
-    pictures, formats, sizes = [], set(), set()
-    for path in paths:
-        image, pixel_format = read_image(path)
-        if pixel_format not in ("bgr8", "mono8"):
-            raise DataError(
-                f"{path}: expected 8-bit colour or grey, found {pixel_format}; "
-                "convert it, for example with 'convert IN -alpha off -depth 8 OUT'"
-            )
-        pictures.append(image.astype(np.uint8, copy=False))
-        formats.add(pixel_format)
-        sizes.add(image.shape[:2])
-    if len(formats) > 1:
-        raise DataError("the training images mix colour and grey; make them one kind, as the camera delivers them")
-    height, width = sizes.pop() if len(sizes) == 1 else (None, None)
-    return pictures, (width, height, formats.pop())
-
-
-def _tensor(
-    pictures: Iterable[NDArray[np.uint8]], pixel_format: str, side: int, roi: tuple[int, int, int, int] | None
-) -> torch.Tensor:
-    """(N, 3, side, side) RGB in [0, 1], through the kernel that the edge uses too."""
-    plans: dict[tuple[int, ...], Preprocess] = {}
-    tensors = []
-    for picture in pictures:
-        if picture.shape not in plans:
-            plans[picture.shape] = Preprocess(
-                picture.shape,
-                (side, side),
-                roi=roi,
-                swap_rb=pixel_format == "bgr8",
-                mean=(0.0, 0.0, 0.0),
-                std=(1.0, 1.0, 1.0),
-            )
-        out = np.empty((3, side, side), np.float32)
-        plans[picture.shape](picture, out)
-        tensors.append(torch.from_numpy(out))
-    return torch.stack(tensors)
-
-
 def _photographs(detector: str, config: Any, options: FitOptions, device: torch.device) -> dict[str, Images]:
     """Photographs for the penalty: 512, greyscale with probability 0.3, centre crop (methods card §2.5)."""
     if options.photographs is None:
         return {}
     if not getattr(config, "penalty", False):
         raise UsageError(f"--photographs: {detector} has no penalty on photographs; leave it out")
-    scaled = _tensor(load_photographs(options.photographs), "rgb8", PHOTOGRAPH_SIDE, None)
+    scaled = to_tensor(load_photographs(options.photographs), "rgb8", PHOTOGRAPH_SIDE, None)
     generator = torch.Generator().manual_seed(config.seed)
     grey = torch.rand(len(scaled), generator=generator) < 0.3
     scaled[grey] = (scaled[grey] * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
@@ -260,28 +219,33 @@ def _photographs(detector: str, config: Any, options: FitOptions, device: torch.
 def _describe(
     detector: str,
     config: Any,
-    dataset: Dataset,
-    frame: tuple[int | None, int | None, str],
+    data: Path,
+    datasets: Sequence[Dataset],
+    frames: Sequence[Frame],
     frozen: Path | None,
     options: FitOptions,
 ) -> RunDescription:
+    several = options.categories is not None
+    root = data if several else datasets[0].root
     names = {
-        split: tuple(str(record.path.relative_to(dataset.root)) for record in dataset.select(split=split))
+        split: tuple(str(record.path.relative_to(root)) for d in datasets for record in d.select(split=split))
         for split in ("train", "validation")
     }
+    width, height, pixel_format = (None, None, "") if several else frames[0]
     return RunDescription(
         detector=detector,
-        name=dataset.root.name,
+        name=root.resolve().name if several else root.name,
         config=asdict(config),
-        data=str(dataset.root.resolve()),
-        layout=dataset.layout,
+        data=str(root.resolve()),
+        layout=options.layout if several else datasets[0].layout,
         **names,
-        width=frame[0],
-        height=frame[1],
-        pixel_format=frame[2],
+        width=width,
+        height=height,
+        pixel_format=pixel_format,
+        frames={dataset.category: frame for dataset, frame in zip(datasets, frames, strict=True)} if several else {},
         roi=options.roi,
         provenance={
-            "data_sha256": _hash_files([dataset.root / name for name in (*names["train"], *names["validation"])]),
+            "data_sha256": _hash_files([root / name for name in (*names["train"], *names["validation"])]),
             "teacher_sha256": _hash_files([frozen]) if frozen and frozen.is_file() else "",
             "photographs": str(options.photographs.name) if options.photographs else "",
             "torch": torch.__version__,
