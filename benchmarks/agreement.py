@@ -8,9 +8,11 @@ engine's calibration. This is the parity gate of the export (export/parity.py), 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from lad_edge.export.calibrate import Pipeline
@@ -67,13 +69,19 @@ class Pictures(Sequence[NDArray[np.uint8]]):
 
 
 def main(words: Sequence[str] | None = None) -> list[Agreement]:
-    """Compare every pair, print, write."""
+    """Compare every pair, print, write; what the file already says of other runs stays in it."""
     args = _arguments(words)
     measuring()
     found = [agreement(Path(run), Path(engine), args) for run, engine in args.pairs]
     print(table("The edge half against torch, all test images, f32", HEAD, map(_row, found)))
-    write(args.json, about(threads=args.threads, engines=[asdict(one) | {"holds": one.parity.holds} for one in found]))
+    engines = {one["run"]: one for one in _written(args.json)}
+    engines |= {one.run: asdict(one) | {"holds": one.parity.holds} for one in found}
+    write(args.json, about(threads=args.threads, engines=list(engines.values())))
     return found
+
+
+def _written(path: Path | None) -> list[dict[str, Any]]:
+    return list(json.loads(path.read_text())["engines"]) if path is not None and path.is_file() else []
 
 
 def agreement(run: Path, engine: Path, args: argparse.Namespace) -> Agreement:

@@ -44,6 +44,7 @@ def test_an_engine_agrees_with_its_run_on_all_test_images(run: Path, capsys: pyt
     assert "| dfsc " in capsys.readouterr().out
     (stated,) = json.loads((run / "agreement.json").read_text())["engines"]
     assert stated["holds"]
+    assert stated["run"] == "run"
     assert stated["parity"]["max_relative_error"] == found.parity.max_relative_error
     assert stated["engine_sha256"] == bundle.read(run / "part.lad").sha256
 
@@ -56,9 +57,13 @@ def test_an_engine_with_other_weights_is_found_out(run: Path, capsys: pytest.Cap
     largest.raw_data = (np.frombuffer(largest.raw_data, np.float32) * np.float32(1.05)).tobytes()
     spoilt = np.frombuffer(model.SerializeToString(), np.uint8)
     bundle.write(run / "spoilt.lad", replace(opened.manifest, tensors={}), {**opened.tensors, graph.tensor: spoilt})
-    (found,) = main([str(run / "run"), str(run / "spoilt.lad")])
+    (run / "others.json").write_text('{"engines": [{"run": "before"}, {"run": "run", "holds": true}]}')
+    (found,) = main([str(run / "run"), str(run / "spoilt.lad"), "--json", str(run / "others.json")])
     assert not found.parity.holds
     assert " NO |" in capsys.readouterr().out
+    before, stated = json.loads((run / "others.json").read_text())["engines"]
+    assert before == {"run": "before"}
+    assert not stated["holds"]
 
 
 def test_a_run_without_an_engine_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
