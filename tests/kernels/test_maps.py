@@ -33,7 +33,7 @@ def test_distance_map_equals_reference(isa: str, channels: int, width: int) -> N
     assert_allclose(out, reference.distance_map(a, b), rtol=DISTANCE_MAP.rtol, atol=DISTANCE_MAP.atol)
 
 
-def test_distance_map_of_more_positions_than_a_block() -> None:
+def test_distance_map_of_more_positions_than_a_block(isa: str) -> None:
     a, b = random_map(7, 97, 91), random_map(7, 97, 91, seed=1)
     out = np.empty((97, 91), np.float32)
     assert distance_map(a[None], b[None], out=out) == 0
