@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from lad_edge.export.exporter import Exported, Exporter, Raw, place_levels
+from lad_edge.export.exporter import Exported, Exporter, Raw, place_levels, usual_peaks
 from numpy.typing import NDArray
 
 from lad_edge import thresholds
@@ -96,8 +96,8 @@ def calibrate(
 ) -> Measured:
     """Levels of the raw maps, then image scores, then the threshold that the policy states.
 
-    training: with them, each place of the raw maps is standardised by `place_levels` of these images. They are not the validation images,
-    on whose scores the threshold rests, so its statement holds.
+    training: with them, each place of the raw maps is judged by `place_levels` of these images. They are not the validation images, on
+    whose scores the threshold rests, so its statement holds.
     Raises DataError without validation images, for non-finite maps, and if the policy promises more than the images can carry.
     """
     if len(validation) < 2:
@@ -107,9 +107,11 @@ def calibrate(
     parameters = pipeline.parts.parameters
     branches = exporter.branches(parameters)
     as_it_comes = Normalisation(dict.fromkeys(branches, (0.0, 0.1)))
-    places = None if training is None else place_levels(pipeline.answer(training, as_it_comes).raw)
-    raw = _standardised(pipeline.answer(validation, as_it_comes).raw, Normalisation({}, places))
-    normalisation = Normalisation(exporter.normalise(raw, pipeline.contract.size, parameters), places)
+    raw = pipeline.answer(validation, as_it_comes).raw
+    if training is None:
+        normalisation = Normalisation(exporter.normalise(raw, pipeline.contract.size, parameters))
+    else:
+        normalisation = _by_place(raw, place_levels(pipeline.answer(training, as_it_comes).raw))
     scores = np.sort(pipeline.answer(validation, normalisation).scores)
     threshold = thresholds.choose(scores, *policy)
     reach = ENVELOPE_SLACK * max(abs(threshold.value), float(np.ptp(scores)), 1e-6)
@@ -122,17 +124,15 @@ def calibrate(
         scores=f"calibration/{precision}/scores",
         envelope=(float(scores[0]) - reach, float(scores[-1]) + reach),
         golden_scores=f"golden/{precision}/scores",
-        places=None if places is None else f"calibration/{precision}/places",
+        places=None if training is None else f"calibration/{precision}/places",
     )
-    return Measured(calibration, scores, pipeline.answer(golden, normalisation).scores, places)
+    return Measured(calibration, scores, pipeline.answer(golden, normalisation).scores, normalisation.places)
 
 
-def _standardised(raw: Raw, normalisation: Normalisation) -> Raw:
-    """The maps as the levels of the branches see them."""
-    if normalisation.places is None:
-        return raw
-    maps = normalisation.standardise(np.stack(list(raw.values()), 1))
-    return {branch: maps[:, i] for i, branch in enumerate(raw)}
+def _by_place(raw: Raw, places: NDArray[np.float32]) -> Normalisation:
+    """Levels of the validation maps' deviations from the places of training maps."""
+    above = Normalisation({}, places).deviations(np.stack(list(raw.values()), 1))
+    return Normalisation(usual_peaks({branch: above[:, i] for i, branch in enumerate(raw)}), places)
 
 
 def _word(version: str) -> str:

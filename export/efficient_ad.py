@@ -17,9 +17,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from lad_edge.export.exporter import Exported, Raw, high_levels, trace
 from lad_edge.export.folding import bias_of, convolution
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lad_edge.backbones.pdn import description_side
@@ -122,16 +124,19 @@ def branches(_parameters: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def normalise(raw: Raw, _size: tuple[int, int], _parameters: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Quantiles of the maps (methods card §2.6)."""
+    """Quantiles of the raw maps (methods card §2.6)."""
     return high_levels(raw)
 
 
 def answer(
     networks: EfficientAd, pixels: Tensor, normalisation: Normalisation, parameters: Mapping[str, Any]
 ) -> tuple[float, Raw]:
-    """The unfolded networks and the numpy `fuse`."""
+    """The unfolded networks and the numpy `fuse`, or deviations by place in float64."""
     raw = networks(pixels)[0].numpy()
-    structural, logical = normalisation.standardise(raw)
+    named = dict(zip(branches(parameters), raw, strict=True))
+    if normalisation.places is not None:
+        return _largest_deviation(raw, normalisation, parameters, (pixels.shape[2], pixels.shape[3])), named
+    structural, logical = raw
     (scale_s, offset_s), (scale_l, offset_l) = (affine(normalisation[branch]) for branch in branches(parameters))
     fused, _ = reference.fuse(
         structural,
@@ -143,4 +148,15 @@ def answer(
         border_mode=str(parameters["border_mode"]),
         size=(pixels.shape[2], pixels.shape[3]),
     )
-    return fused.score, dict(zip(branches(parameters), raw, strict=True))
+    return fused.score, named
+
+
+def _largest_deviation(
+    raw: NDArray[np.float32], normalisation: Normalisation, parameters: Mapping[str, Any], size: tuple[int, int]
+) -> float:
+    assert normalisation.places is not None  # noqa: S101 - asked before
+    mean, scale = normalisation.places.astype(np.float64)
+    weights = np.array([affine(normalisation[branch])[0] for branch in branches(parameters)])
+    larger = (np.maximum((raw - mean) * scale, 0) * weights[:, None, None]).max(0)
+    mode = {"zero": "constant", "replicate": "edge"}[str(parameters["border_mode"])]
+    return float(reference.upsample(np.pad(larger, int(parameters["border"]), mode=mode), size).max())  # type: ignore[call-overload]

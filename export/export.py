@@ -38,7 +38,7 @@ EXPORTERS: dict[str, Exporter] = {
     "fod": fod,
     "ladmim": ladmim,
 }
-BY_PLACE = ("efficient_ad", "dfsc")  # detectors whose maps are standardised place by place unless asked otherwise
+BY_PLACE = ("efficient_ad", "dfsc")  # detectors whose maps are judged place by place unless asked otherwise
 MOST_FOR_PLACES = 400  # training images that are enough for mean and spread of a place
 GOLDEN_TOLERANCE = {
     "f32": 1e-3,
@@ -52,7 +52,7 @@ Image = NDArray[np.uint8]
 class ExportOptions:
     """precisions: None = f32 and whatever this machine multiplies natively. golden: good frames that travel in the bundle.
 
-    by_place: standardise each place of the raw maps by the training images; None = where the detector gains by it.
+    by_place: judge each place of the raw maps by the training images; None = where the detector gains by it.
     """
 
     policy: str = "conformal:5%"

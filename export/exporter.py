@@ -21,7 +21,6 @@ LOW, HIGH = 0.9, 0.995  # of all cells of all validation maps (methods card §2.
 
 Raw = Mapping[str, NDArray[np.float32]]  # branch → (n, h, w) or (n, values), before normalisation, of n images
 CODES = "codes"  # the branch of detectors with codebooks: (n, books, tokens), exact numbers
-PLACE_FLOOR = 0.5  # of the mean spread of all places
 
 
 @dataclass(frozen=True)
@@ -81,16 +80,20 @@ def high_levels(raw: Raw) -> dict[str, tuple[float, float]]:
 def place_levels(raw: Raw) -> NDArray[np.float32]:
     """Mean and scale of each place of each branch, (2, branches, h, w), from raw maps of good training images. Ours, not the papers'.
 
-    A highlight or an edge that every good part has then no longer outshines a defect elsewhere. The scale is 1 / √(σ² + (σ̄ / 2)²) with
-    the mean σ̄ of all places' standard deviations, which keeps places that never vary from exploding. Raises DataError for maps that
-    are not finite.
+    A highlight or an edge that every good part has then no longer outshines a defect elsewhere. The scale is 1 / √(σ² + σ̄²) with the mean
+    σ̄ of all places' standard deviations, which keeps places that never vary from exploding. Raises DataError for maps that are not finite.
     """
     require_finite(raw)
     maps = np.stack(list(raw.values()), 1).astype(np.float64)
     spread = maps.std(0)
-    floor = PLACE_FLOOR * spread.mean((1, 2), keepdims=True)
-    scale = 1 / np.maximum(np.hypot(spread, floor), 1e-12)
+    scale = 1 / np.maximum(np.hypot(spread, spread.mean((1, 2), keepdims=True)), 1e-12)
     return np.stack([maps.mean(0), scale]).astype(np.float32)
+
+
+def usual_peaks(deviations: Mapping[str, NDArray[np.float32]]) -> dict[str, tuple[float, float]]:
+    """0 and the median over good validation images of the highest deviation: the branches weigh by what good parts reach."""
+    require_finite(deviations)
+    return {branch: (0.0, float(np.median(maps.max((1, 2))))) for branch, maps in deviations.items()}
 
 
 def require_finite(raw: Raw) -> None:

@@ -80,9 +80,9 @@ class Policy:
 class Calibration:
     """What was measured on good validation images through one runtime at one precision.
 
-    normalisation: branch → (low, high) quantile of its raw map. scores: tensor of the sorted float64 image scores.
+    normalisation: branch → (low, high) quantile of its map. scores: tensor of the sorted float64 image scores.
     envelope: (lowest, highest) plausible image score. golden_scores: tensor of the scores of the golden frames.
-    places: float32 tensor (2, branches, h, w), mean and scale that standardise each place of the raw maps before all else, or None.
+    places: float32 tensor (2, branches, h, w), mean and scale of each place of the raw maps, or None if places are judged alike.
     """
 
     runtime: str

@@ -60,8 +60,8 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument(
         "--by-place",
         action=argparse.BooleanOptionalAction,
-        help="standardise each place of the maps by the training images, which finds faint defects beside highlights and edges that every "
-        "good part has (default: on for efficient_ad and dfsc; --no-by-place is the papers' way)",
+        help="judge each place of the maps by what the training images show there, which finds faint defects beside highlights and edges "
+        "that every good part has (default: on for efficient_ad and dfsc; --no-by-place is the papers' way)",
     )
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="where the data set is now, if it has moved since the training"

@@ -20,7 +20,7 @@ from lad_edge.values import Scores
 class Normalisation(Mapping[str, tuple[float, float]]):
     """Branch → the two levels of its map that become 0 and 0.1, both measured on good parts.
 
-    places: (2, branches, h, w) float32, or None: first of all each place of the raw maps is standardised, by mean and scale of its own.
+    places: None, or (2, branches, h, w) float32, mean and scale of each place: the levels are then those of the deviations.
     """
 
     def __init__(self, levels: Mapping[str, tuple[float, float]], places: NDArray[np.float32] | None = None) -> None:
@@ -35,14 +35,14 @@ class Normalisation(Mapping[str, tuple[float, float]]):
     def __len__(self) -> int:
         return len(self.levels)
 
-    def standardise(self, maps: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """(maps - mean) · scale at each place of (…, branches, h, w), into `out`; the maps themselves if no places were measured."""
+    def deviations(self, maps: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """How far raw maps (…, branches, h, w) lie above what good parts show at each place, 0 where below; without places the maps."""
         if self.places is None:
             return maps
         mean, scale = self.places
         found: NDArray[np.float32] = np.subtract(maps, mean, out=out)
         found *= scale
-        return found
+        return np.maximum(found, 0, out=found)
 
 
 class GraphRunner(Protocol):

@@ -10,9 +10,10 @@ import torch
 from lad_edge.export import efficient_ad
 from lad_edge.export.calibrate import Answers
 from lad_edge.export.export import ExportOptions, export_run
-from lad_edge.export.exporter import place_levels
+from lad_edge.export.exporter import place_levels, usual_peaks
 from lad_edge.export.parity import compare
 
+import lad_edge
 from lad_edge import bundle
 from lad_edge.backbones.pdn import PDN_SIZES, Pdn
 from lad_edge.cli import main
@@ -79,9 +80,7 @@ def test_conformal_threshold_lets_the_stated_share_of_validation_images_pass(eng
         assert calibration.policy.statement == "≤ 20 % of good parts are rejected, n = 8"
 
 
-def test_each_place_is_standardised_by_the_training_images_unless_the_papers_way_is_asked_for(
-    engine, run_folder, tmp_path
-):
+def test_each_place_is_judged_by_the_training_images_unless_the_papers_way_is_asked_for(engine, run_folder, tmp_path):
     opened = bundle.read(engine)
     for precision, calibration in opened.manifest.calibrations.items():
         mean, scale = opened.tensors[calibration.places]
@@ -98,13 +97,40 @@ def test_levels_of_places_are_mean_and_floored_spread():
     rng = np.random.default_rng(3)
     maps = rng.random((50, 4, 5)).astype(np.float32)
     maps[:, 0, 0] = 0.25
-    mean, scale = place_levels({"structural": maps, "logical": np.full((50, 4, 5), 7, np.float32)})
-    spread = maps.std(0)
+    places = place_levels({"structural": maps, "logical": np.full((50, 4, 5), 7, np.float32)})
+    (mean, scale), spread = places, maps.std(0)
     np.testing.assert_allclose(mean[0], maps.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(scale[0], 1 / np.sqrt(spread**2 + (spread.mean() / 2) ** 2), rtol=1e-4)
+    np.testing.assert_allclose(scale[0], 1 / np.sqrt(spread**2 + spread.mean() ** 2), rtol=1e-4)
     assert np.isfinite(scale[1]).all()
-    standardised = Normalisation({}, np.stack([mean, scale])).standardise(np.stack([maps[0], maps[1]]))
-    assert standardised[0, 0, 0] == pytest.approx(0, abs=1e-4)
+    above = Normalisation({}, places).deviations(np.stack([maps[0], np.full((4, 5), 7, np.float32)]))
+    np.testing.assert_allclose(above[0], np.maximum((maps[0] - mean[0]) * scale[0], 0), atol=1e-5)
+    assert not above[1].any()
+
+
+def test_branches_weigh_by_the_peaks_that_good_parts_usually_reach():
+    maps = np.zeros((3, 2, 2), np.float32)
+    maps[:, 1, 0] = 1, 5, 2
+    assert usual_peaks({"structural": maps, "logical": 10 * maps}) == {"structural": (0, 2), "logical": (0, 20)}
+
+
+def test_where_good_parts_vary_a_deviation_counts_less_and_the_larger_branch_decides(engine):
+    with lad_edge.load(engine, precision="f32", threads=1) as inspector:
+        (good, *_), scorer = inspector.bundle.golden_frames, None
+        inspector(np.array(good))
+        (scorer,) = inspector._scorers.values()
+        mean, scale = scorer.normalisation.places
+        for branch in (0, 1):
+            scorer.maps[0] = mean
+            for y, x in ((20, 20), (40, 30)):
+                scorer.maps[0, branch, y, x] += 5 / scale[branch, y, x]
+            scores = scorer.judge()
+            assert (scores.structural, scores.logical)[branch] == pytest.approx(5 * scorer.scale[branch], rel=1e-4)
+            assert (scores.structural, scores.logical)[1 - branch] == 0
+            high = np.flatnonzero(scores.anomaly_map.ravel() > 0.7 * scores.score)
+            assert {(y // 4, x // 4) for y, x in zip(*np.unravel_index(high, (256, 256)), strict=True)} == {
+                (24, 24),
+                (44, 34),
+            }
 
 
 def test_levels_by_place_are_refused_where_a_detector_has_none(run_folder, tmp_path):
