@@ -85,8 +85,12 @@ def _written(path: Path | None) -> list[dict[str, Any]]:
 
 
 def agreement(run: Path, engine: Path, args: argparse.Namespace) -> Agreement:
-    """Judge all test images of the run's data set in both ways. Raises DataError for fewer than 32, and if run or images are gone."""
-    description, _, networks = load_networks(run)
+    """Judge all test images of the run's data set in both ways.
+
+    Raises DataError for fewer than 32 images, and if run or images are gone; UsageError for a run on several categories.
+    """
+    trained, _, networks = load_networks(run)
+    description = trained.of(None)
     dataset = open_dataset(Path(description.data), layout=description.layout)
     pictures = Pictures([record.path for record in dataset.select(split="test")])
     opened, exporter = bundle.read(engine), EXPORTERS[description.detector]

@@ -302,6 +302,7 @@ REWRITTEN = {
         lambda m: m["graphs"]["main"]["cost"].update(joules=1),
         "UNKNOWN_KEY: .*'graphs.main.cost.joules'",
     ),
+    "missing cost": (lambda m: m["graphs"]["main"].pop("cost"), "MANIFEST: .*'graphs.main.cost' is missing"),
     "negative cost": (lambda m: m["graphs"]["main"]["cost"].update(macs=-1), "MANIFEST: .*'graphs.main.cost.macs'"),
     "unknown key at the top": (lambda m: m.update(sequence=4), "UNKNOWN_KEY: .*'sequence'"),
     "missing key": (drop_mean, "MANIFEST: .*'contract.mean' is missing"),
@@ -330,8 +331,8 @@ def test_a_rewritten_manifest_with_a_right_hash_is_still_checked(sample: Path, c
         bundle.loads(data)
 
 
-def test_a_file_from_before_costs_were_counted_is_read(sample: Path) -> None:
-    data = with_manifest(sample.read_bytes(), lambda manifest: manifest["graphs"]["main"].pop("cost"))
+def test_costs_that_nobody_counted_are_none(sample: Path) -> None:
+    data = with_manifest(sample.read_bytes(), lambda manifest: manifest["graphs"]["main"].update(cost=None))
     assert bundle.loads(data).manifest.graphs["main"].cost is None
 
 

@@ -135,10 +135,6 @@ class Fields:
         value = self.take(key)
         return None if value is None else parse(value, self.name(key))
 
-    def absent_or_optional(self, key: str, parse: Callable[[object, str], T]) -> T | None:
-        """As `optional`, and None for a file from before there was this key."""
-        return self.optional(key, parse) if key in self.left else None
-
     def number(self, key: str) -> float:
         """Finite number as float."""
         return float(finite_number(self.take(key), self.name(key)))

@@ -213,7 +213,7 @@ def _graph(value: object, where: str) -> Graph:
         format=fields.choice("format", "onnx"),
         inputs=_not_empty(fields.each("inputs", _shape), f"{where}.inputs"),
         outputs=_not_empty(fields.each("outputs", _shape), f"{where}.outputs"),
-        cost=fields.absent_or_optional("cost", _cost),
+        cost=fields.optional("cost", _cost),
     )
     fields.end()
     return graph
