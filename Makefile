@@ -23,8 +23,8 @@ test: $(DEV)/ready  ## all tests; those for a GPU or for data that is not here s
 lint: $(DEV)/ready  ## style, types, import contracts, C++ format
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/ruff format --check .
-	rm -rf $(TREE) && mkdir -p $(TREE) && cp -r lad_edge $(TREE)/ && cp -r export $(TREE)/lad_edge/export
-	cd $(TREE) && $(CURDIR)/$(DEV)/bin/mypy --config-file $(CURDIR)/pyproject.toml
+	rm -rf $(TREE) && mkdir -p $(TREE) && cp -r lad_edge benchmarks $(TREE)/ && cp -r export $(TREE)/lad_edge/export
+	cd $(TREE) && $(CURDIR)/$(DEV)/bin/mypy --config-file $(CURDIR)/pyproject.toml -p lad_edge -p benchmarks
 	cd $(TREE) && $(CURDIR)/$(DEV)/bin/lint-imports --config $(CURDIR)/pyproject.toml
 	$(DEV)/bin/clang-format --dry-run --Werror $$(find csrc -name '*.?pp' -o -name '*.cu' -o -name '*.cuh')
 

@@ -73,7 +73,7 @@ def main(words: Sequence[str] | None = None) -> list[Agreement]:
     args = _arguments(words)
     measuring()
     found = [agreement(Path(run), Path(engine), args) for run, engine in args.pairs]
-    print(table("The edge half against torch, all test images, f32", HEAD, map(_row, found)))
+    print(table("The edge half against torch, all test images, f32", HEAD, [tuple(_row(one)) for one in found]))
     engines = {one["run"]: one for one in _written(args.json)}
     engines |= {one.run: asdict(one) | {"holds": one.parity.holds} for one in found}
     write(args.json, about(threads=args.threads, engines=list(engines.values())))
