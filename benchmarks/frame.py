@@ -143,7 +143,7 @@ def check(inspector: Inspector, pictures: np.ndarray) -> float:
 
 
 def reference_score(inspector: Inspector, picture: np.ndarray) -> float:
-    """The score by reference.preprocess, the engine on buffers of its own, and reference.fuse."""
+    """The score by reference.preprocess, the engine on buffers of its own, and the numpy kernels."""
     contract, parameters = (
         inspector.bundle.manifest.contract,
         cast("dict[str, Any]", inspector.bundle.manifest.parameters),
@@ -156,8 +156,10 @@ def reference_score(inspector: Inspector, picture: np.ndarray) -> float:
     levels = [affine(inspector.calibration.normalisation[branch]) for branch in ("structural", "logical")]
     scale, offset = zip(*levels, strict=True)
     shape = {"border": parameters["border"], "border_mode": parameters["border_mode"], "size": contract.size}
-    structural, logical = buffers["maps"][0]
-    fused, _ = reference.fuse(structural, logical, scale=scale, offset=offset, sigmoid=parameters["sigmoid"], **shape)
+    maps, places = buffers["maps"][0], inspector.calibration.places
+    if places is not None:
+        return reference.largest_deviation(maps, inspector.bundle.tensors[places], scale=scale, **shape)
+    fused, _ = reference.fuse(*maps, scale=scale, offset=offset, sigmoid=parameters["sigmoid"], **shape)
     return float(fused.score)
 
 

@@ -37,11 +37,16 @@ def about(**more: object) -> dict[str, object]:
     """What every figure has to be read with: machine, versions, date, command."""
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": " ".join(["python -m", _module(), *sys.argv[1:]]),
+        "command": " ".join(["python -m", _module(), *map(_without_folders, sys.argv[1:])]),
         "machine": {**machine(), "architecture": platform.machine()},
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
         **more,
     }
+
+
+def _without_folders(argument: str) -> str:
+    """An absolute path says where somebody's files lie, which is nobody's business."""
+    return Path(argument).name if Path(argument).is_absolute() else argument
 
 
 def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

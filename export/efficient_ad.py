@@ -17,11 +17,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from lad_edge.export.exporter import Exported, Raw, high_levels, trace
 from lad_edge.export.folding import bias_of, convolution
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lad_edge.backbones.pdn import description_side
@@ -134,29 +132,11 @@ def answer(
     """The unfolded networks and the numpy `fuse`, or deviations by place in float64."""
     raw = networks(pixels)[0].numpy()
     named = dict(zip(branches(parameters), raw, strict=True))
+    (scale_s, offset_s), (scale_l, offset_l) = (affine(normalisation[branch]) for branch in named)
+    scale, tail = (scale_s, scale_l), {key: parameters[key] for key in ("border", "border_mode")}
+    size = (pixels.shape[2], pixels.shape[3])
     if normalisation.places is not None:
-        return _largest_deviation(raw, normalisation, parameters, (pixels.shape[2], pixels.shape[3])), named
-    structural, logical = raw
-    (scale_s, offset_s), (scale_l, offset_l) = (affine(normalisation[branch]) for branch in branches(parameters))
-    fused, _ = reference.fuse(
-        structural,
-        logical,
-        scale=(scale_s, scale_l),
-        offset=(offset_s, offset_l),
-        sigmoid=bool(parameters["sigmoid"]),
-        border=int(parameters["border"]),
-        border_mode=str(parameters["border_mode"]),
-        size=(pixels.shape[2], pixels.shape[3]),
-    )
+        return reference.largest_deviation(raw, normalisation.places, scale=scale, size=size, **tail), named
+    offset, sigmoid = (offset_s, offset_l), bool(parameters["sigmoid"])
+    fused, _ = reference.fuse(*raw, scale=scale, offset=offset, sigmoid=sigmoid, size=size, **tail)
     return fused.score, named
-
-
-def _largest_deviation(
-    raw: NDArray[np.float32], normalisation: Normalisation, parameters: Mapping[str, Any], size: tuple[int, int]
-) -> float:
-    assert normalisation.places is not None  # noqa: S101 - asked before
-    mean, scale = normalisation.places.astype(np.float64)
-    weights = np.array([affine(normalisation[branch])[0] for branch in branches(parameters)])
-    larger = (np.maximum((raw - mean) * scale, 0) * weights[:, None, None]).max(0)
-    mode = {"zero": "constant", "replicate": "edge"}[str(parameters["border_mode"])]
-    return float(reference.upsample(np.pad(larger, int(parameters["border"]), mode=mode), size).max())  # type: ignore[call-overload]

@@ -58,7 +58,7 @@ def linear_weights(source_size: int, size: int) -> NDArray[np.float64]:
 
 
 def normalise(
-    raw: NDArray[np.float32], scale: float, offset: float, border: int, border_mode: str
+    raw: NDArray[np.floating], scale: float, offset: float, border: int, border_mode: str
 ) -> NDArray[np.float64]:
     """The padded map scale * M + offset: "zero" pads the raw map (decision E-3), "replicate" repeats the edge."""
     mode = {"zero": "constant", "replicate": "edge"}[border_mode]
@@ -93,6 +93,24 @@ def fuse(
     y, x = np.unravel_index(int(full.argmax()), full.shape)
     tops = [float(upsample(m, size).max()) for m in low]
     return Fused(float(full.max()), int(y), int(x), tops[0], tops[1], 0), full
+
+
+def largest_deviation(
+    maps: NDArray[np.float32],
+    places: NDArray[np.float32],
+    *,
+    scale: Sequence[float],
+    border: int,
+    border_mode: str,
+    size: tuple[int, int],
+) -> float:
+    """Score of raw maps (branches, h, w) by the mean and scale of each place, (2, branches, h, w); scale: of each branch.
+
+    Deviations below the mean count as none, the larger branch decides at each place, and the map is enlarged to `size` as in `fuse`.
+    """
+    mean, spread = places.astype(np.float64)
+    above = np.maximum((maps - mean) * spread, 0) * np.asarray(scale, np.float64)[:, None, None]
+    return float(upsample(normalise(above.max(0), 1.0, 0.0, border, border_mode), size).max())
 
 
 def quantiles(values: NDArray[np.float32] | Sequence[NDArray[np.float32]], q: ArrayLike) -> NDArray[np.float64]:
