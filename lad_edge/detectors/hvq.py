@@ -19,14 +19,12 @@ from torch.nn import functional
 
 from lad_edge.backbones.pdn import PDN_SIZES
 from lad_edge.detectors.batches import Descriptions, Images, autocast, decay
+from lad_edge.detectors.codebook import COMMITMENT, Codebook
 from lad_edge.errors import UsageError
 
-MOMENTUM = 0.99  # of the moving averages that make a codebook
-SMOOTHING = 1e-5
 SIDE = 224  # px: 48 cells of the teacher, 24 tokens
 PSI = ("linear", "identity")
 MOST_ENTRIES = 4096
-COMMITMENT = {"ema": 0.25, "gradient": 1.0}  # weight of the tokens' way to their entries (L-4)
 
 
 @dataclass(frozen=True)
@@ -118,80 +116,6 @@ class Layer(nn.Module):
             x = self.norms[1](x + self.drop(self.recall(x + position, memory + position, memory)))
         normed: Tensor = self.norms[-1](x + self.drop(self.feed_forward(x)))
         return normed
-
-
-class Codebook(nn.Module):
-    """K entries of width q; vectors (..., q) are replaced by the nearest one.
-
-    "ema": entries are moving averages of what was assigned to them (decision L-4). The first batch provides the first entries, and an
-    entry that nothing came to for `patience` updates starts again from a vector of the batch. "gradient": entries follow their gradient.
-    """
-
-    counts: Tensor
-    sums: Tensor
-    idle: Tensor
-
-    def __init__(self, entries: int, width: int, learning: str) -> None:
-        super().__init__()
-        self.entries = nn.Parameter(torch.randn(entries, width), requires_grad=learning == "gradient")
-        self.register_buffer("counts", torch.zeros(entries))
-        self.register_buffer("sums", torch.zeros(entries, width))
-        self.register_buffer("idle", torch.zeros(entries))  # updates since something came
-        self.seen: tuple[Tensor, Tensor] | None = None
-
-    def codes(self, x: Tensor) -> Tensor:
-        """Indices of the nearest entries, the lowest on ties: argmax of x·b - |b|²/2 (§6.7)."""
-        entries = self.entries.detach().to(x.dtype)
-        return (x @ entries.T - 0.5 * entries.square().sum(1)).argmax(-1)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Nearest entries, with the gradient of x (straight-through), and the terms of the loss."""
-        if self.training and not self.entries.requires_grad and not bool(self.counts.any()):
-            self._begin(x.detach().flatten(0, -2))
-        codes = self.codes(x.detach())
-        chosen = self.entries[codes]
-        if self.training:
-            self.seen = (x.detach().flatten(0, -2), codes.flatten())
-        loss = COMMITMENT["ema"] * functional.mse_loss(x, chosen.detach())
-        if self.entries.requires_grad:
-            loss = COMMITMENT["gradient"] * functional.mse_loss(x, chosen.detach())
-            loss = loss + functional.mse_loss(chosen, x.detach())
-        return x + (chosen - x).detach(), loss
-
-    def _begin(self, vectors: Tensor) -> None:
-        """Entries are vectors of the first batch, each as if one had come."""
-        self.entries.data.copy_(_drawn(vectors, len(self.entries)))
-        self.sums.copy_(self.entries.data)
-        self.counts.fill_(1.0)
-
-    @torch.no_grad()
-    def update(self, patience: int) -> None:
-        """Move the entries towards what the last batch assigned to them; start dead ones again."""
-        if self.seen is None or self.entries.requires_grad:
-            return
-        (vectors, codes), self.seen = self.seen, None
-        came = torch.bincount(codes, minlength=len(self.entries)).to(self.counts.dtype)
-        total = torch.zeros_like(self.sums).index_add_(0, codes, vectors.to(self.sums.dtype))
-        self.counts.lerp_(came, 1 - MOMENTUM)
-        self.sums.lerp_(total, 1 - MOMENTUM)
-        everything = self.counts.sum()
-        smoothed = (self.counts + SMOOTHING) / (everything + len(self.entries) * SMOOTHING) * everything
-        self.entries.data.copy_(self.sums / smoothed[:, None])
-        self.idle.copy_(torch.where(came > 0, torch.zeros_like(self.idle), self.idle + 1))
-        self._reseed(vectors, self.idle >= patience)
-
-    def _reseed(self, vectors: Tensor, dead: Tensor) -> None:
-        if not bool(dead.any()):
-            return
-        fresh = _drawn(vectors, int(dead.sum()))
-        self.entries.data[dead], self.sums[dead] = fresh, fresh
-        self.counts[dead], self.idle[dead] = 1.0, 0.0
-
-
-def _drawn(vectors: Tensor, count: int) -> Tensor:
-    """`count` rows at random, each at most once while there are enough."""
-    order = torch.cat([torch.randperm(len(vectors)) for _ in range(-(-count // len(vectors)))])
-    return vectors[order[:count].to(vectors.device)].float()
 
 
 class Quantised(NamedTuple):
@@ -293,6 +217,10 @@ class Hvq(nn.Module):
         x, position = memories[0], self.position().repeat(1, self.repeat)
         for layer, memory in zip(self.decoder, memories, strict=True):
             x = layer(x, position, memory)
+        return self.unembed(x)
+
+    def unembed(self, x: Tensor) -> Tensor:
+        """The decoder's last tokens (N, L, m) → (N, C, side, side)."""
         return self.rebuild(self.norm(x)).transpose(1, 2).unflatten(2, (self.side, self.side))  # type: ignore[no-any-return]
 
     @torch.no_grad()

@@ -49,9 +49,9 @@ class LadmimScorer(FrameScorer):
     """Preprocess, three graphs, nearest codes, predictions under fixed masks, a distance map.
 
     parameters: `channels` of the features, `side` of the token grid, `width` of the tokens, `levels`, `entries`, `code_width` and `psi`
-    of the codebooks, `memory_width`, number of `masks`, `target` of the predictions, `structural_score` (L-7), `mask_statistics`.
-    tables: `ladmim/masks`, `ladmim/ranges`, `ladmim/places` and those of the codebooks (`book_tables`). normalisation: per branch mean
-    and mean + standard deviation over good validation images (L-8), see `branches`.
+    of the codebooks, `memory_width` of the decoder, number of `masks`, `target` of the predictions, `structural_score` (L-7) and
+    `mask_statistics`. tables: `ladmim/masks`, `ladmim/ranges`, `ladmim/places`, `ladmim/first` and those of the codebooks
+    (`book_tables`). normalisation: per branch mean and mean + standard deviation over good validation images (L-8), see `branches`.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -72,7 +72,9 @@ class LadmimScorer(FrameScorer):
         self.features, self.rebuilt = (np.zeros((1, channels, side, side), np.float32) for _ in range(2))
         self.tokens = np.zeros((1 + levels, tokens, int(p["width"])), np.float32)
         self.codes = np.zeros((1 + levels, tokens), np.uint16)
-        self.memories = np.zeros((levels, tokens, int(p["memory_width"])), np.float32)
+        width = 2 * int(p["memory_width"])
+        self.first = setup.table(table_name("first"), np.float32, (2, entries, width))
+        self.rows = np.zeros((2 + levels, tokens, width), np.float32)
         self.target = open_target(p["target"], Shown(self.input, self.features, self.codes[1:]), masks, entries)
         self.mask_scores = np.zeros(count, np.float32)
         self.structural = np.zeros((side, side), np.float32)
@@ -90,7 +92,7 @@ class LadmimScorer(FrameScorer):
 
     def _prepare_tail(self, side: int, masks: NDArray[np.bool_]) -> None:
         self.peak_rows = peaks(side, self.pixels)
-        self.rows, self.wide_rows = smoothed(side, self.pixels), enlarged(side, self.pixels)
+        self.smoothing, self.enlarging = smoothed(side, self.pixels), enlarged(side, self.pixels)
         # A cell that no mask hides belongs to all of them.
         cover = np.where(masks.any(0), masks, True).astype(np.float64)
         self.shares = np.ascontiguousarray(cover / cover.sum(0))  # (M, tokens)
@@ -111,8 +113,10 @@ class LadmimScorer(FrameScorer):
     def infer(self) -> None:
         """Encode, look up the codes, decode; the masked predictions need the features alone."""
         self.run(ENCODE, image=self.input, features=self.features, tokens=self.tokens)
-        self.nonfinite = self.quantise(self.tokens, self.codes, self.memories)
-        self.run(DECODE, memories=self.memories, rebuilt=self.rebuilt)
+        self.nonfinite = self.quantise(self.tokens, self.codes, self.rows[2:])
+        for table, rows in zip(self.first, self.rows, strict=False):
+            np.take(table, self.codes[1], axis=0, out=rows, mode="clip")  # codes are in range: "raise" would copy
+        self.run(DECODE, rows=self.rows, rebuilt=self.rebuilt)
         self.run(MIM, features=self.features, predicted=self.target.predicted)
 
     def judge(self) -> Scores:
@@ -144,7 +148,10 @@ class LadmimScorer(FrameScorer):
         stronger = structural >= logical
         extra = (max(logical, 0.0), 0.0) if stronger else (0.0, max(structural, 0.0))
         self.heat.ravel()[:] = deviations @ self.shares
-        branches = (("peak", self.structural, self.rows, structural), ("logical", self.heat, self.wide_rows, logical))
+        branches = (
+            ("peak", self.structural, self.smoothing, structural),
+            ("logical", self.heat, self.enlarging, logical),
+        )
         for (name, small, rows, most), added, out in zip(branches, extra, (self.map, self.logical_map), strict=True):
             scale, offset = self.standard[name]
             project_maps([small], [rows], [rows], weights=[scale], constant=_finite(offset + added), out=out)
@@ -226,7 +233,7 @@ def _codebooks(setup: Setup) -> tuple[Codebook, list[Codebook]]:
             table("shift", top_codes if linear else 1, inner),
             table("entries", entries, inner),
             table("bias", 1 if linear else top_codes, entries),
-            None if name == "top" else table("memory", entries, memory),
+            None if name == "top" else table("memory", entries, 2 * memory),
         )
 
     top, *others = book_names(int(p["levels"]))

@@ -3,7 +3,8 @@ import torch
 from torch.nn import functional
 
 from lad_edge.detectors.batches import Images
-from lad_edge.detectors.hvq import Codebook, Hvq, HvqConfig, HvqTask
+from lad_edge.detectors.codebook import Codebook
+from lad_edge.detectors.hvq import Hvq, HvqConfig, HvqTask
 from lad_edge.errors import UsageError
 from lad_edge.training.trainer import _step
 

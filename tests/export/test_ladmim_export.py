@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from lad_edge.export import ladmim
+from lad_edge.export import ladmim_graphs as folded
 from lad_edge.export.calibrate import Answers
 from lad_edge.export.export import ExportOptions, export_run
 from lad_edge.export.parity import compare
@@ -81,7 +82,7 @@ def test_folded_transformer_with_constant_masks_predicts_what_the_unfolded_one_p
     networks = lively(**changes)
     before = {key: value.clone() for key, value in networks.mim.state_dict().items()}
     features = torch.randn(1, networks.channels, 24, 24)
-    found = ladmim.FoldedMim(networks.mim, networks.masks)(features)
+    found = folded.FoldedMim(networks.mim, networks.masks)(features)
     expected = networks.mim(features.expand(len(networks.masks), -1, -1, -1), networks.masks)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     assert all(torch.equal(value, before[key]) for key, value in networks.mim.state_dict().items())
@@ -91,34 +92,34 @@ def test_folded_transformer_with_constant_masks_predicts_what_the_unfolded_one_p
 def test_folded_layer_scale_gives_the_same_layer():
     block = lively().mim.blocks[0]
     x = torch.randn(2, 7, 32)
-    torch.testing.assert_close(ladmim.fold_layer_scale(block)(x), block(x), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(folded.fold_layer_scale(block)(x), block(x), atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
 def test_folded_encoder_gives_standardised_features_and_their_tokens():
     networks, image = lively(), torch.randn(1, 3, 224, 224)
-    features, tokens = ladmim.FoldedEncoder(networks)(image)
+    features, tokens = folded.FoldedEncoder(networks)(image)
     torch.testing.assert_close(features, networks.describe(image), atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(tokens, torch.cat(networks.hvq.encode(features)), atol=1e-4, rtol=1e-3)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("psi", ["linear", "identity"])
-def test_tables_give_the_codes_and_memories_of_the_networks(psi):
+def test_tables_give_the_codes_of_the_networks_and_what_they_decode_from_them(psi):
     networks = lively(psi=psi)
-    top, *levels = ladmim.codebooks(networks.hvq.quantisers)
+    top, *levels = folded.codebooks(networks.hvq)
     depths = networks.hvq.encode(torch.randn(1, networks.channels, 24, 24))
     tokens = torch.cat(depths).numpy()
     codes = np.zeros((5, 576), np.uint16)
-    memories = np.zeros((4, 576, networks.hvq.quantisers.memory_width), np.float32)
-    assert Quantizer(top, levels)(tokens, codes, memories) == 0
+    rows = np.zeros((6, 576, 2 * networks.hvq.quantisers.memory_width), np.float32)
+    assert Quantizer(top, levels)(tokens, codes, rows[2:]) == 0
     expected = networks.hvq.quantisers.codes(depths)
     assert (codes == expected[0].numpy()).mean() >= 0.999
     assert (reference.quantize(top, levels, tokens) == expected[0].numpy()).mean() >= 0.999
-    wanted = torch.cat(networks.hvq.quantisers.memories(torch.from_numpy(codes[None, 1:].astype(np.int64))))
-    np.testing.assert_allclose(memories, wanted.numpy(), atol=1e-5)
-    rebuilt = ladmim.FoldedDecoder(networks)(torch.from_numpy(memories))
-    torch.testing.assert_close(rebuilt, networks.hvq.decode(list(wanted.split(1))), atol=1e-5, rtol=1e-4)
+    rows[:2] = folded.first_rows(networks.hvq).numpy()[:, codes[1]]
+    memories = networks.hvq.quantisers.memories(torch.from_numpy(codes[None, 1:].astype(np.int64)))
+    rebuilt = folded.FoldedDecoder(networks.hvq)(torch.from_numpy(rows))
+    torch.testing.assert_close(rebuilt, networks.hvq.decode(memories), atol=1e-5, rtol=1e-4)
 
 
 # ---- targets
