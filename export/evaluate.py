@@ -61,7 +61,7 @@ def evaluate(inspector: Inspector, dataset: Dataset, progress: Any = iter) -> Ev
     pixels = _Pixels(dataset, inspector.bundle.manifest.contract.roi)
     everything: list[Judged] = []
     for record in progress(test):
-        frame = _frame(record, len(everything))
+        frame = to_frame(record, len(everything))
         everything.append(Judged(record, inspector.inspect(frame)))
         pixels.add(everything[-1], frame)
     judged = tuple(one for one in everything if one.result.score is not None)
@@ -71,7 +71,8 @@ def evaluate(inspector: Inspector, dataset: Dataset, progress: Any = iter) -> Ev
     return Evaluation(judged, unjudged, metrics | {"images": _counts(test), "not_judged": len(unjudged)})
 
 
-def _frame(record: Record, seq: int) -> Frame:
+def to_frame(record: Record, seq: int) -> Frame:
+    """A test image as if it had just been captured."""
     image, pixel_format = read_image(record.path)
     return Frame(seq, record.path.name, image, pixel_format, time.monotonic_ns(), time.time_ns())
 

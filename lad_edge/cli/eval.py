@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lad_edge.datasets import Dataset
     from lad_edge.export.evaluate import Evaluation
     from lad_edge.inspector import Inspector
+    from lad_edge.metrics.pictures import Example
 
     Tile = tuple[str, NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -37,8 +38,8 @@ examples:
   lad-edge eval part.lad --data mvtec_loco/juice_bottle --out eval/
   lad-edge eval runs/ladmim-mvtec_loco-s --category juice_bottle
 
-Writes metrics.json, roc.png, scores.png and contact_sheet.png. A run folder is exported first: the figures are those of the
-pipeline that runs on the line, not of the training code.
+Writes metrics.json, roc.png, scores.png, contact_sheet.png, and examples.png with the middle image of each kind. A run folder
+is exported first: the figures are those of the pipeline that runs on the line, not of the training code.
 """
 
 
@@ -119,7 +120,7 @@ def _measure(args: argparse.Namespace, engine: Path, data: Path, out: Path) -> i
 
 
 def _write(out: Path, found: Evaluation, metrics: dict[str, object], inspector: Inspector, tiles: int) -> None:
-    from lad_edge.metrics.pictures import contact_sheet, roc_picture, score_picture
+    from lad_edge.metrics.pictures import contact_sheet, example_picture, roc_picture, score_picture
 
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n")
@@ -129,6 +130,25 @@ def _write(out: Path, found: Evaluation, metrics: dict[str, object], inspector: 
     roc_picture(scores, out / "roc.png")
     score_picture(scores, inspector.threshold, out / "scores.png")
     contact_sheet(_tiles(found, inspector, tiles), out / "contact_sheet.png")
+    example_picture(_examples(found, inspector), out / "examples.png")
+
+
+def _examples(found: Evaluation, inspector: Inspector) -> list[Example]:
+    """Of each kind, good first, the image in the middle of the ranks: neither the best nor the worst that can be shown."""
+    from lad_edge.export.evaluate import to_frame
+    from lad_edge.metrics.pictures import Example
+    from lad_edge.stream.overlays import as_bgr, draw, heat_span
+
+    span = heat_span(inspector.bundle.scores(inspector.runtime.precision), inspector.threshold)
+    roi = inspector.bundle.manifest.contract.roi
+    examples = []
+    for label in sorted({one.record.label for one in found.judged}, key=lambda label: (label != "good", label)):
+        ranked = sorted((one for one in found.judged if one.record.label == label), key=lambda one: one.rank)
+        one = ranked[len(ranked) // 2]
+        frame = to_frame(one.record, one.result.seq)
+        title = f"{label.replace('_', ' ')}: {one.record.path.stem}"
+        examples.append(Example(title, as_bgr(frame), draw(frame, one.result, roi, span), one.result.findings))
+    return examples
 
 
 def _tiles(found: Evaluation, inspector: Inspector, count: int) -> list[Tile]:

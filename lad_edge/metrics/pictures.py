@@ -1,8 +1,10 @@
-"""Judged images go in, pictures for a person come out: ROC curves, score histogram, contact sheet of heat maps."""
+"""Judged images go in, pictures for a person come out: ROC curves, score histogram, heat maps, one example of each kind."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -59,6 +61,30 @@ def score_picture(scores: Mapping[str, Sequence[float]], threshold: float, path:
     axes.set(xlabel="image score", ylabel="images")
     axes.legend()
     figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One judged image. image, drawn: (H, W, 3) BGR, as it came and as the line shows it; findings: sentences."""
+
+    title: str
+    image: NDArray[np.uint8]
+    drawn: NDArray[np.uint8]
+    findings: Sequence[str]
+
+
+def example_picture(examples: Sequence[Example], path: Path) -> None:
+    """Side by side: each image, under it what the line shows of it, under that what was found in words."""
+    figure, axes = plt.subplots(2, len(examples), figsize=(5 * len(examples), 8), layout="constrained", squeeze=False)
+    for (above, below), example in zip(axes.T, examples, strict=True):
+        above.set_title(example.title)
+        for part, picture in ((above, example.image), (below, example.drawn)):
+            part.imshow(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+            part.set_axis_off()
+        said = "\n".join(textwrap.fill(sentence, 56) for sentence in example.findings)
+        below.text(0, -0.02, said, transform=below.transAxes, va="top", fontsize=9)
+    figure.savefig(path, dpi=80)
     plt.close(figure)
 
 

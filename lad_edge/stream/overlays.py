@@ -99,7 +99,7 @@ def file_name(result: Result) -> str:
 
 def draw(frame: Frame, result: Result, roi: Box | None = None, span: float | None = None) -> Image:
     """(H', W, 3) uint8 BGR: banner, the frame with heat and regions, and the colour scale with the threshold marked."""
-    picture = _as_bgr(frame)
+    picture = as_bgr(frame)
     if result.anomaly_map is not None and result.threshold is not None:
         x, y, width, height = roi or (0, 0, picture.shape[1], picture.shape[0])
         _lay_heat(picture[y : y + height, x : x + width], result.anomaly_map, result.threshold, span)
@@ -142,7 +142,8 @@ def _palette() -> tuple[Image, NDArray[np.float32]]:
 _COLOUR, _OPACITY = _palette()
 
 
-def _as_bgr(frame: Frame) -> Image:
+def as_bgr(frame: Frame) -> Image:
+    """The picture of a frame of any format as (H, W, 3) uint8."""
     image = np.asarray(frame.image)
     if image.ndim == 2 or image.shape[2] == 1:
         return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2).astype(np.uint8)

@@ -147,7 +147,7 @@ def test_eval_writes_figures_and_pictures(engine, run_folder, tmp_path, capsys):
     assert printed["images"] == {"good": 4, "logical_anomalies": 3, "structural_anomalies": 3}
     assert 0 <= printed["image_auroc_by_label"]["logical_anomalies"] <= 1
     assert json.loads((tmp_path / "eval" / "metrics.json").read_text()) == printed
-    for name in ("roc.png", "scores.png", "contact_sheet.png"):
+    for name in ("roc.png", "scores.png", "contact_sheet.png", "examples.png"):
         assert (tmp_path / "eval" / name).stat().st_size > 1000
 
 
