@@ -5,7 +5,8 @@ Foldings, each exact (methods card §6.7, §10.2):
 * ψ is linear: what it makes of the top entry is a table with one row for each top code; behind the identity ψ the top entry's share of
   the score is a table over both codes;
 * the decoder attends to memories, and its first layer to itself, through keys and values that follow from the codes: these are tables
-  too, and so is the first query. What the position adds to queries and keys is a constant;
+  too, and so is the first query. What the position adds to queries and keys is a constant. It takes 7 % from looking up and decoding
+  in f32 and 5 % in bf16 (OpenVINO, one thread, the paper's size). The kernel looks up, not the graph: a graph in bf16 rounds codes;
 * LayerScale goes into the layer before it;
 * the masks are constants: patches are projected and enter the first attention once, not once for each mask, and what stands for a
   hidden patch there is a constant;
