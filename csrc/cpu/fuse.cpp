@@ -142,10 +142,21 @@ struct Band {
         blend(scratch.upper.data(), scratch.slope.data(), scratch.rows.weight[y], spec.out_width, out);
     }
 
+    // The largest pixel of two rows, which are not written down for it.
     template <typename V>
-    LAD_INLINE float max_of_row(int y) const {
-        row(y, scratch.line.data());
-        return row_max<V>(scratch.line.data(), spec.out_width);
+    LAD_INLINE float max_of_rows(int y, int z) const {
+        const float *upper = scratch.upper.data(), *slope = scratch.slope.data();
+        const float weight_y = scratch.rows.weight[y], weight_z = scratch.rows.weight[z];
+        V top = V{} - std::numeric_limits<float>::infinity();
+        int x = 0;
+        for (; x + width_of<V> <= spec.out_width; x += width_of<V>) {
+            const V from = load<V>(upper + x), steep = load<V>(slope + x);
+            top = larger(larger(from + weight_y * steep, from + weight_z * steep), top);  // lerp
+        }
+        float best = max_of(top);
+        for (; x < spec.out_width; ++x)
+            best = std::max({best, lerp(upper[x], slope[x], weight_y), lerp(upper[x], slope[x], weight_z)});
+        return best;
     }
 };
 
@@ -169,7 +180,7 @@ LAD_INLINE Peak upsample(const FuseSpec& spec, Scratch& scratch, const float* ma
         }
         band.enter<V>(map, cell, fresh);
         fresh = false;
-        const float value = std::max(band.max_of_row<V>(begin), band.max_of_row<V>(end - 1));
+        const float value = band.max_of_rows<V>(begin, end - 1);
         if (value > peak.value) peak = {value, cell};
         if (out)
             for (int y = begin; y < end; ++y) band.row(y, out + static_cast<std::size_t>(y) * spec.out_width);

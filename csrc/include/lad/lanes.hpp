@@ -69,17 +69,39 @@ LAD_INLINE float sum_of_lanes(float* s) {
     return s[0];
 }
 
-// The lanes of one vector: the upper half onto the lower one, until one is left.
+// The two halves of a vector.
 template <typename Half, typename V>
-LAD_INLINE Half fold(const V& v) {
-    Half half[2];
-    std::memcpy(half, &v, sizeof(V));
-    return half[0] + half[1];
+struct Halves {
+    Half lower, upper;
+
+    explicit LAD_INLINE Halves(const V& v) { std::memcpy(this, &v, sizeof(V)); }
+};
+
+template <typename V>
+LAD_INLINE V larger(const V& a, const V& b) {
+    return a > b ? a : b;
 }
 
+// Of the lanes: the upper half onto the lower one, until one is left.
 LAD_INLINE float sum_of(const Float4& v) { return (v[0] + v[2]) + (v[1] + v[3]); }
-LAD_INLINE float sum_of(const Float8& v) { return sum_of(fold<Float4>(v)); }
-LAD_INLINE float sum_of(const Float16& v) { return sum_of(fold<Float8>(v)); }
+LAD_INLINE float sum_of(const Float8& v) {
+    const Halves<Float4, Float8> h(v);
+    return sum_of(h.lower + h.upper);
+}
+LAD_INLINE float sum_of(const Float16& v) {
+    const Halves<Float8, Float16> h(v);
+    return sum_of(h.lower + h.upper);
+}
+
+LAD_INLINE float max_of(const Float4& v) { return larger(larger(v[0], v[2]), larger(v[1], v[3])); }
+LAD_INLINE float max_of(const Float8& v) {
+    const Halves<Float4, Float8> h(v);
+    return max_of(larger(h.lower, h.upper));
+}
+LAD_INLINE float max_of(const Float16& v) {
+    const Halves<Float8, Float16> h(v);
+    return max_of(larger(h.lower, h.upper));
+}
 
 template <typename V>
 LAD_INLINE float row_sum(const float* values, std::size_t n) {
@@ -98,19 +120,15 @@ LAD_INLINE float row_sum(const float* values, std::size_t n) {
 template <typename V>
 LAD_INLINE float row_max(const float* values, std::size_t n) {
     constexpr int width = width_of<V>, parts = lanes / width;
-    float best[lanes];
-    std::fill_n(best, lanes, values[0]);
     V top[parts];
-    std::memcpy(top, best, sizeof(top));
+    for (int p = 0; p < parts; ++p) top[p] = V{} + values[0];
     std::size_t x = 0;
     for (; x + lanes <= n; x += lanes)
-        for (int p = 0; p < parts; ++p) {
-            const V value = load<V>(values + x + p * width);
-            top[p] = value > top[p] ? value : top[p];
-        }
-    std::memcpy(best, top, sizeof(top));
-    for (; x < n; ++x) best[0] = std::max(best[0], values[x]);
-    return *std::max_element(best, best + lanes);
+        for (int p = 0; p < parts; ++p) top[p] = larger(load<V>(values + x + p * width), top[p]);
+    for (int p = 1; p < parts; ++p) top[0] = larger(top[p], top[0]);
+    float best = max_of(top[0]);
+    for (; x < n; ++x) best = std::max(best, values[x]);
+    return best;
 }
 
 }  // namespace lad
