@@ -22,10 +22,10 @@ ENVELOPE_SLACK = 1e4  # an image score this many threshold distances beyond the 
 
 @dataclass(frozen=True)
 class Measured:
-    """A calibration with its tensors: sorted validation scores, the scores of the golden frames, and levels of the places if measured."""
+    """A calibration with its tensors: validation scores, the scores of the golden frames, and levels of the places if measured."""
 
     calibration: Calibration
-    scores: NDArray[np.float64]
+    validation_scores: NDArray[np.float64]  # in the order of the images
     golden_scores: NDArray[np.float64]
     places: NDArray[np.float32] | None
 
@@ -38,7 +38,7 @@ class Measured:
         """By the names that the calibration gives them."""
         names = self.calibration
         places = {} if names.places is None or self.places is None else {names.places: self.places}
-        return {names.scores: self.scores, names.golden_scores: self.golden_scores, **places}
+        return {names.scores: np.sort(self.validation_scores), names.golden_scores: self.golden_scores, **places}
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,8 @@ def calibrate(
         normalisation = Normalisation(exporter.normalise(raw, pipeline.contract.size, parameters))
     else:
         normalisation = _by_place(raw, place_levels(pipeline.answer(training, as_it_comes).raw))
-    scores = np.sort(pipeline.answer(validation, normalisation).scores)
+    in_order = pipeline.answer(validation, normalisation).scores
+    scores = np.sort(in_order)
     threshold = thresholds.choose(scores, *policy)
     reach = ENVELOPE_SLACK * max(abs(threshold.value), float(np.ptp(scores)), 1e-6)
     precision = pipeline.runtime.precision
@@ -126,7 +127,14 @@ def calibrate(
         golden_scores=f"golden/{precision}/scores",
         places=None if training is None else f"calibration/{precision}/places",
     )
-    return Measured(calibration, scores, pipeline.answer(golden, normalisation).scores, normalisation.places)
+    return Measured(calibration, in_order, pipeline.answer(golden, normalisation).scores, normalisation.places)
+
+
+def far_out(scores: NDArray[np.float64]) -> list[int]:
+    """Where scores lie beyond Tukey's outer fence, three times the distance of the quartiles above the third; the highest first."""
+    low, high = np.quantile(scores, (0.25, 0.75))
+    beyond = np.flatnonzero(scores > high + 3 * (high - low))
+    return [int(index) for index in beyond[np.argsort(-scores[beyond])]]
 
 
 def _by_place(raw: Raw, places: NDArray[np.float32]) -> Normalisation:

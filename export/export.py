@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from lad_edge.export import efficient_ad, fod, ladmim, ulsad
-from lad_edge.export.calibrate import Measured, Pipeline, calibrate
+from lad_edge.export.calibrate import Measured, Pipeline, calibrate, far_out
 from lad_edge.export.cost import cost
 from lad_edge.export.evaluate import evaluate
 from lad_edge.export.exporter import Exported, Exporter
@@ -103,9 +103,11 @@ def export_run(folder: Path, out: Path, options: ExportOptions) -> dict[str, Any
     metrics = _test(out, root, description) if options.test else {}
     if metrics:
         sha256 = bundle.write(out, replace(manifest, metrics=metrics), tensors)
+    scores = measured["f32"].validation_scores
     return {"bundle": str(out), "sha256": sha256, "parity": proven, "metrics": metrics} | {
         "thresholds": {name: one.calibration.threshold for name, one in measured.items()},
         "statement": measured["f32"].calibration.policy.statement,
+        "far_out": {description.validation[i]: scores[i] for i in far_out(scores)},
     }
 
 

@@ -102,6 +102,12 @@ def run(args: argparse.Namespace) -> int:
             f"largest relative error of the score {parity['max_relative_error']:.2g} ({parity['runtime']})"
         )
     print(f"threshold {report['thresholds']['f32']:.5g}: {report['statement']}")
+    if report["far_out"]:
+        names = ", ".join(f"{name} ({score:.3g})" for name, score in report["far_out"].items())
+        print(
+            f"far above the other validation images, and they raise the threshold: {names}; look whether these parts are good, and whether "
+            "the training shows such parts too"
+        )
     if report["metrics"]:
         print(
             f"test: image AUROC {report['metrics']['image_auroc']}, pixel AUROC {report['metrics'].get('pixel_auroc', 'not measured')}"

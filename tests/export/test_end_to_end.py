@@ -1,6 +1,7 @@
 """Train, export, evaluate and run for real, at a size that a test can afford."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lad_edge.export import efficient_ad
-from lad_edge.export.calibrate import Answers
+from lad_edge.export.calibrate import Answers, far_out
 from lad_edge.export.export import ExportOptions, export_run
 from lad_edge.export.exporter import place_levels, usual_peaks
 from lad_edge.export.parity import compare
@@ -111,6 +112,24 @@ def test_branches_weigh_by_the_peaks_that_good_parts_usually_reach():
     maps = np.zeros((3, 2, 2), np.float32)
     maps[:, 1, 0] = 1, 5, 2
     assert usual_peaks({"structural": maps, "logical": 10 * maps}) == {"structural": (0, 2), "logical": (0, 20)}
+
+
+def test_validation_images_that_score_far_above_the_others_are_named(run_folder, tmp_path, capsys):
+    arguments = ["export", str(run_folder), "-o", str(tmp_path / "x.lad"), "--policy", "conformal:20%"]
+    assert main([*arguments, "--precision", "f32", "--no-test"]) == 0
+    scores = bundle.read(tmp_path / "x.lad").scores("f32")
+    low, high = np.quantile(scores, (0.25, 0.75))
+    beyond = scores[scores > high + 3 * (high - low)]
+    assert len(beyond) == 1  # so it happens to be with this seed: one tray of eight
+    said = re.search(r"raise the threshold: (validation/good/\d+\.png) \((.*)\); look", capsys.readouterr().out)
+    assert said is not None
+    assert (run_folder.parent / "kit_tray" / said[1]).is_file()
+    assert float(said[2]) == pytest.approx(beyond[0], rel=1e-2)
+
+
+@pytest.mark.parametrize(("scores", "expected"), [([1, 2, 9, 1, 2, 30, 2, 1, 1, 2, 1, 2], [5, 2]), ([1, 2, 3, 4, 5], [])])
+def test_the_fence_is_three_quartile_distances_above_the_third_quartile(scores, expected):
+    assert far_out(np.array(scores, np.float64)) == expected
 
 
 def test_where_good_parts_vary_a_deviation_counts_less_and_the_larger_branch_decides(engine):
