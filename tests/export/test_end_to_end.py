@@ -127,7 +127,9 @@ def test_validation_images_that_score_far_above_the_others_are_named(run_folder,
     assert float(said[2]) == pytest.approx(beyond[0], rel=1e-2)
 
 
-@pytest.mark.parametrize(("scores", "expected"), [([1, 2, 9, 1, 2, 30, 2, 1, 1, 2, 1, 2], [5, 2]), ([1, 2, 3, 4, 5], [])])
+@pytest.mark.parametrize(
+    ("scores", "expected"), [([1, 2, 9, 1, 2, 30, 2, 1, 1, 2, 1, 2], [5, 2]), ([1, 2, 3, 4, 5], [])]
+)
 def test_the_fence_is_three_quartile_distances_above_the_third_quartile(scores, expected):
     assert far_out(np.array(scores, np.float64)) == expected
 
