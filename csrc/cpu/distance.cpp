@@ -156,9 +156,11 @@ LAD_TARGET_AVX2 std::int64_t distance_avx2(const float* a, const float* b, std::
     return distance_body<Float8>(a, b, channels, positions, cosine, out);
 }
 
+// The mean square waits for memory: wider vectors gain nothing, and each of them is split where the map begins 16 bytes
+// off a cache line, as numpy's do.
 LAD_TARGET_AVX512 std::int64_t distance_avx512(const float* a, const float* b, std::size_t channels,
                                                std::size_t positions, float cosine, float* out) {
-    return distance_body<Float16>(a, b, channels, positions, cosine, out);
+    return distance_body<Float8>(a, b, channels, positions, cosine, out);
 }
 
 constexpr Distance versions[isa_count] = {distance_portable, distance_avx2, distance_avx512};
