@@ -37,13 +37,15 @@ class Cost:
 class Graph:
     """One network: `tensor` holds its bytes (U8), `format` is "onnx"; inputs and outputs are float32 of fixed shape.
 
-    cost: as the exporter counted it, None where nobody did. It is there to be read; nothing depends on it.
+    precision: "any" runs at that of the engine, "f32" never at less. cost: as the exporter counted it, None where nobody did. It is
+    there to be read; nothing depends on it.
     """
 
     tensor: str
     format: str
     inputs: Mapping[str, tuple[int, ...]]
     outputs: Mapping[str, tuple[int, ...]]
+    precision: str = "any"
     cost: Cost | None = None
 
 
@@ -213,6 +215,7 @@ def _graph(value: object, where: str) -> Graph:
         format=fields.choice("format", "onnx"),
         inputs=_not_empty(fields.each("inputs", _shape), f"{where}.inputs"),
         outputs=_not_empty(fields.each("outputs", _shape), f"{where}.outputs"),
+        precision=fields.choice("precision", "any", "f32"),
         cost=fields.optional("cost", _cost),
     )
     fields.end()

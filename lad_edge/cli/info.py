@@ -81,7 +81,14 @@ def _graph_lines(bundle: Bundle) -> Iterator[str]:
     yield "networks"
     for role, graph in bundle.manifest.graphs.items():
         shapes = f"{_shapes(graph.inputs)} → {_shapes(graph.outputs)}"
-        yield f"  {role}: " + ", ".join([graph.format, _mib(len(bundle.graph_bytes(role))), *_cost(graph.cost), shapes])
+        yield f"  {role}: " + ", ".join(
+            [
+                graph.format + (", always f32" if graph.precision == "f32" else ""),
+                _mib(len(bundle.graph_bytes(role))),
+                *_cost(graph.cost),
+                shapes,
+            ]
+        )
     costs = [graph.cost for graph in bundle.manifest.graphs.values() if graph.cost]
     if len(costs) == len(bundle.manifest.graphs) > 1:
         whole = Cost(sum(cost.parameters for cost in costs), sum(cost.macs for cost in costs))

@@ -80,7 +80,8 @@ class _Compiled:
     def __init__(self, role: str, graph: Graph, data: bytes | memoryview, precision: str, threads: int) -> None:
         self.role = role
         model = _read(role, checked_onnx(role, graph, data))  # the bytes are gone before compiling takes its memory
-        self.request = _compile(role, model, precision, threads).create_infer_request()
+        own = precision if graph.precision == "any" else graph.precision
+        self.request = _compile(role, model, own, threads).create_infer_request()
         return_free_memory()
         self.binding_for = BufferSets(role, graph, _bind)
         self.bound: _Binding | None = None

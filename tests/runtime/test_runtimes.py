@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,6 +84,18 @@ def test_bf16_is_executed_and_near() -> None:
     expected = conv_relu_by_numpy(given)
     error = np.abs(result - expected).max() / np.abs(expected).max()
     assert F32 < error < BF16  # above F32: it was not computed in float32
+
+
+@pytest.mark.skipif(
+    "bf16" not in INSTALLED.get("openvino", ()), reason="this machine has no native bf16 or no OpenVINO"
+)
+def test_a_graph_that_asks_for_f32_gets_it_in_an_engine_of_bf16() -> None:
+    given, result = image(), empty_map()
+    graph, data = conv_relu()
+    with open_runtime("openvino", {"conv": (replace(graph, precision="f32"), data)}, precision="bf16") as opened:
+        assert opened.precision == "bf16"
+        opened.run("conv", image=given, map=result)
+    np.testing.assert_allclose(result, conv_relu_by_numpy(given), rtol=F32, atol=F32)
 
 
 # buffers
