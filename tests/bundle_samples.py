@@ -62,7 +62,9 @@ def sample_manifest(**changes: Any) -> Manifest:
             10, 6, "bgr8", (1, 0, 8, 6), SIZE, "rgb", "bilinear-antialias", (0.5, 0.4, 0.3), (0.2, 0.2, 0.1)
         ),
         graphs={
-            "main": Graph("graph/main", "onnx", {"image": (1, 3, *SIZE)}, {"map": (1, 2, *SIZE)}, cost=Cost(54, 54 * 8 * 8))
+            "main": Graph(
+                "graph/main", "onnx", {"image": (1, 3, *SIZE)}, {"map": (1, 2, *SIZE)}, cost=Cost(54, 54 * 8 * 8)
+            )
         },
         calibrations={"f32": sample_calibration()},
         golden=Golden("golden/frames", {"f32": 1e-3}),

@@ -1,7 +1,6 @@
 """Enlarging and blurring as matrices: out = rows @ map @ columns.T, for `kernels.project_maps`.
 
-Every row sums to 1, so that a constant stays itself and affine maps commute with it (methods.md 7.5 and 13.6); only beside a border
-of zeros it does not.
+Every row sums to 1, so that a constant stays itself and affine maps commute with it. (methods.md 7.5 and 13.6)
 """
 
 from __future__ import annotations
@@ -27,15 +26,6 @@ def bilinear(size_in: int, size_out: int, corners: bool) -> NDArray[np.float64]:
         position = np.clip((index + 0.5) * (size_in / size_out) - 0.5, 0, size_in - 1)
     distance = np.abs(position[:, None] - np.arange(size_in)[None, :])
     return np.asarray(np.clip(1.0 - distance, 0.0, None))
-
-
-def bordered(size_in: int, border: int, size_out: int, *, replicate: bool) -> NDArray[np.float32]:
-    """(size_out, size_in) `bilinear`, half-pixel, of a map that lacks `border` cells on each side: zeros there, or the nearest cell."""
-    cells = np.arange(-border, size_in + border)
-    inside = np.eye(size_in)[np.clip(cells, 0, size_in - 1)]
-    if not replicate:
-        inside[(cells < 0) | (cells >= size_in)] = 0
-    return np.ascontiguousarray(bilinear(size_in + 2 * border, size_out, corners=False) @ inside, np.float32)
 
 
 def gaussian(size: int, sigma: float, border: Border, radius: int | None = None) -> NDArray[np.float64]:

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from lad_edge.kernels import fuse, project_maps
-from lad_edge.kernels.resampling import bordered
+from lad_edge.kernels import Fused, fuse
 from lad_edge.scoring.base import FrameScorer, Setup, affine
 from lad_edge.values import Scores
 
+Map = NDArray[np.float32]
 GRAPH = "detector"
 PARAMETERS = ("border", "border_mode", "maps_side", "sigmoid")
 
@@ -33,14 +33,15 @@ class EfficientAdScorer(FrameScorer):
         self.maps = np.zeros((1, 2, side, side), np.float32)
         self.deviations, self.larger = np.zeros_like(self.maps[0]), np.zeros_like(self.maps[0, 0])
         self.fused = np.zeros(size, np.float32)
-        self.normalisation = setup.normalisation
         (scale_s, offset_s), (scale_l, offset_l) = (
             affine(setup.normalisation[branch]) for branch in ("structural", "logical")
         )
         self.scale, self.offset = (scale_s, scale_l), (offset_s, offset_l)
         self.sigmoid = bool(parameters["sigmoid"])
         self.border, self.border_mode = int(parameters["border"]), str(parameters["border_mode"])
-        self.enlarge = bordered(side, self.border, size[0], replicate=self.border_mode == "replicate")
+        self.places = setup.normalisation.places
+        if self.places is not None:
+            self.usual, self.weight = self.places[0], self.places[1] * np.array(self.scale, np.float32)[:, None, None]
 
     @property
     def raw(self) -> Mapping[str, NDArray[np.float32]]:
@@ -53,32 +54,39 @@ class EfficientAdScorer(FrameScorer):
 
     def judge(self) -> Scores:
         """Normalise, fuse, enlarge and take the maximum."""
-        return self._quantiles() if self.normalisation.places is None else self._places()
+        if self.places is not None:
+            return self._by_place()
+        structural, logical = self.maps[0]
+        found = self._enlarge(structural, logical, self.scale, self.offset, sigmoid=self.sigmoid)
+        scores = (self._scaled(value) for value in (found.structural, found.logical))
+        return Scores(found.score, *scores, found.nonfinite, self.fused)
 
-    def _places(self) -> Scores:
+    def _by_place(self) -> Scores:
         """Deviations relative to those that good parts reach; branches are scored by their highest cell."""
-        above = self.normalisation.deviations(self.maps[0], self.deviations)
-        above *= np.array(self.scale, np.float32)[:, None, None]
-        structural, logical = above.max((1, 2))
-        np.maximum(above[0], above[1], out=self.larger)
-        found = project_maps([self.larger], [self.enlarge], [self.enlarge], weights=[1.0], constant=0.0, out=self.fused)
-        return Scores(found.score, float(structural), float(logical), found.nonfinite, self.fused)
+        np.subtract(self.maps[0], self.usual, out=self.deviations)
+        np.multiply(self.deviations, self.weight, out=self.deviations)
+        structural, logical = self.deviations
+        np.maximum(structural, logical, out=self.larger)
+        np.maximum(self.larger, 0, out=self.larger)
+        found = self._enlarge(self.larger, self.larger, (1.0, 1.0), (0.0, 0.0), sigmoid=False)  # its mean with itself
+        peaks = (max(float(branch.max()), 0.0) for branch in (structural, logical))
+        return Scores(found.score, *peaks, found.nonfinite, self.fused)
 
-    def _quantiles(self) -> Scores:
-        """As the papers do, in one pass."""
-        found = fuse(
-            self.maps[0, 0],
-            self.maps[0, 1],
-            scale=self.scale,
-            offset=self.offset,
-            sigmoid=self.sigmoid,
+    def _enlarge(
+        self, a: Map, b: Map, scale: tuple[float, float], offset: tuple[float, float], *, sigmoid: bool
+    ) -> Fused:
+        """Two maps to the picture's size, in one pass."""
+        return fuse(
+            a,
+            b,
+            scale=scale,
+            offset=offset,
+            sigmoid=sigmoid,
             border=self.border,
             border_mode=self.border_mode,
             size=self.fused.shape,
             out=self.fused,
         )
-        structural, logical = (self._scaled(value) for value in (found.structural, found.logical))
-        return Scores(found.score, structural, logical, found.nonfinite, self.fused)
 
     def _scaled(self, branch: float) -> float:
         """A branch's maximum on the scale of the score, so that both answer to one threshold."""

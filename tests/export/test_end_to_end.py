@@ -139,7 +139,7 @@ def test_where_good_parts_vary_a_deviation_counts_less_and_the_larger_branch_dec
         (good, *_), scorer = inspector.bundle.golden_frames, None
         inspector(np.array(good))
         (scorer,) = inspector._scorers.values()
-        mean, scale = scorer.normalisation.places
+        mean, scale = scorer.places
         for branch in (0, 1):
             scorer.maps[0] = mean
             for y, x in ((20, 20), (40, 30)):

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from tolerances import PROJECT_MAPS, RESAMPLING
 
 from lad_edge.kernels import _cpu, project_maps, reference
-from lad_edge.kernels.resampling import bilinear, blurred_bilinear, bordered, gaussian
+from lad_edge.kernels.resampling import bilinear, blurred_bilinear, gaussian
 
 ODD = (1, 15, 16, 17, 31, 33, 64, 65, 97)
 Terms = tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray], list[float]]
@@ -197,11 +197,3 @@ def test_a_peak_keeps_what_methods_say() -> None:
     peak = np.zeros(32)
     peak[10] = 1
     assert_array_equal((bilinear(32, 256, False) @ peak).max() ** 2, 0.9375**2)
-
-
-@pytest.mark.parametrize("mode", ["zero", "replicate"])
-def test_a_map_that_lacks_a_border_is_enlarged_as_if_it_had_one(mode: str) -> None:
-    small = normal(7, 7)
-    rows = bordered(7, 2, 50, replicate=mode == "replicate")
-    expected = reference.upsample(reference.normalise(small, 1.0, 0.0, 2, mode), (50, 50))
-    assert_allclose(rows @ small @ rows.T, expected, atol=1e-5)
