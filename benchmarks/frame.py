@@ -24,7 +24,7 @@ from benchmarks.report import Figures, about, add_json_flag, measuring, percenti
 from lad_edge.inspector import Inspector
 from lad_edge.kernels import reference
 from lad_edge.runtime import available, default_runtime
-from lad_edge.scoring.base import affine
+from lad_edge.scoring.base import Normalisation, affine
 from lad_edge.scoring.efficient_ad import GRAPH
 from lad_edge.values import Result, Verdict
 
@@ -153,12 +153,14 @@ def reference_score(inspector: Inspector, picture: np.ndarray) -> float:
         picture, contract.size, roi=contract.roi, swap_rb=True, mean=contract.mean, std=contract.std
     )
     inspector.runtime.run(GRAPH, **buffers)
-    levels = [affine(inspector.calibration.normalisation[branch]) for branch in ("structural", "logical")]
-    scale, offset = zip(*levels, strict=True)
+    tensor = inspector.calibration.places
+    places = None if tensor is None else inspector.bundle.tensors[tensor]
+    normalisation = Normalisation(inspector.calibration.normalisation, places)
+    scale, offset = zip(*(affine(normalisation[branch]) for branch in ("structural", "logical")), strict=True)
     shape = {"border": parameters["border"], "border_mode": parameters["border_mode"], "size": contract.size}
-    maps, places = buffers["maps"][0], inspector.calibration.places
-    if places is not None:
-        return reference.largest_deviation(maps, inspector.bundle.tensors[places], scale=scale, **shape)
+    maps, weighted = buffers["maps"][0], normalisation.weighted_places(scale)
+    if weighted is not None:
+        return float(reference.fuse_places(*maps, places=weighted, **shape)[0].score)
     fused, _ = reference.fuse(*maps, scale=scale, offset=offset, sigmoid=parameters["sigmoid"], **shape)
     return float(fused.score)
 

@@ -28,29 +28,52 @@ std::int64_t checked_distance_map(const py::object& a_object, const py::object& 
                         static_cast<std::size_t>(shape[1] * shape[2]), cosine, to);
 }
 
-FuseResult run_fuse(const FuseSpec& spec, const float* structural, const float* logical, float* out) {
-    const py::gil_scoped_release unlocked;
-    return fuse(spec, structural, logical, out);
+// The arrays of one call, checked; they stay alive with it.
+struct FuseArrays {
+    py::array structural, logical, places, out;
+    std::vector<py::ssize_t> shape;
+
+    FuseArrays(const py::object& structural_object, const py::object& logical_object, const py::object& out_object,
+               const std::array<int, 2>& size)
+        : structural(float_array(structural_object, "structural")),
+          logical(float_array(logical_object, "logical")),
+          shape(shape_of(structural, 2)) {
+        require(shape.size() == 2, "structural: expected shape (h, w), got " + text_of(structural.attr("shape")));
+        expect_shape(logical, shape, "logical");
+        if (out_object.is_none()) return;
+        out = writable_float_array(out_object, "out");
+        expect_shape(out, {size[0], size[1]}, "out");
+    }
+
+    // Without places as the scales and offsets of the spec say.
+    py::tuple run(const FuseSpec& spec) {
+        const auto *st = static_cast<const float*>(structural.data()), *lg = static_cast<const float*>(logical.data());
+        const auto* levels = places.size() ? static_cast<const float*>(places.data()) : nullptr;
+        auto* to = out.size() ? static_cast<float*>(out.mutable_data()) : nullptr;
+        FuseResult r;
+        {
+            const py::gil_scoped_release unlocked;
+            r = fuse_places(spec, st, lg, levels, to);
+        }
+        return py::make_tuple(r.score, r.y_px, r.x_px, r.structural, r.logical, r.nonfinite);
+    }
+};
+
+py::tuple checked_fuse(const py::object& structural, const py::object& logical, Pair scale, Pair offset, bool sigmoid,
+                       int border, const std::string& border_mode, std::array<int, 2> size, const py::object& out) {
+    FuseArrays arrays(structural, logical, out, size);
+    return arrays.run(
+        checked_fuse_spec(arrays.shape[0], arrays.shape[1], scale, offset, sigmoid, border, border_mode, size));
 }
 
-py::tuple checked_fuse(const py::object& structural_object, const py::object& logical_object, Pair scale, Pair offset,
-                       bool sigmoid, int border, const std::string& border_mode, std::array<int, 2> size,
-                       const py::object& out_object) {
-    const py::array structural = float_array(structural_object, "structural");
-    const py::array logical = float_array(logical_object, "logical");
-    const auto shape = shape_of(structural, 2);
-    require(shape.size() == 2, "structural: expected shape (h, w), got " + text_of(structural.attr("shape")));
-    expect_shape(logical, shape, "logical");
-    const FuseSpec spec = checked_fuse_spec(shape[0], shape[1], scale, offset, sigmoid, border, border_mode, size);
-    float* to = nullptr;
-    if (!out_object.is_none()) {
-        py::array out = writable_float_array(out_object, "out");
-        expect_shape(out, {size[0], size[1]}, "out");
-        to = static_cast<float*>(out.mutable_data());
-    }
-    const FuseResult r =
-        run_fuse(spec, static_cast<const float*>(structural.data()), static_cast<const float*>(logical.data()), to);
-    return py::make_tuple(r.score, r.y_px, r.x_px, r.structural, r.logical, r.nonfinite);
+py::tuple checked_fuse_places(const py::object& structural, const py::object& logical, const py::object& places,
+                              int border, const std::string& border_mode, std::array<int, 2> size,
+                              const py::object& out) {
+    FuseArrays arrays(structural, logical, out, size);
+    arrays.places = float_array(places, "places");
+    expect_shape(arrays.places, {2, 2, arrays.shape[0], arrays.shape[1]}, "places");
+    return arrays.run(
+        checked_fuse_spec(arrays.shape[0], arrays.shape[1], {1, 1}, {0, 0}, false, border, border_mode, size));
 }
 
 }  // namespace
@@ -65,6 +88,8 @@ void bind_maps(py::module_& m) {
           "dtype or layout, ValueError for sizes. (EfficientAD, ULSAD, FOD; methods.md 2.6 and 7.2.)");
     m.def("fuse", &checked_fuse, "structural"_a, "logical"_a, py::kw_only(), "scale"_a, "offset"_a, "sigmoid"_a,
           "border"_a, "border_mode"_a, "size"_a, "out"_a = py::none(), "See lad_edge.kernels.fuse.");
+    m.def("fuse_places", &checked_fuse_places, "structural"_a, "logical"_a, py::kw_only(), "places"_a, "border"_a,
+          "border_mode"_a, "size"_a, "out"_a = py::none(), "See lad_edge.kernels.fuse_places.");
 }
 
 }  // namespace lad::bindings

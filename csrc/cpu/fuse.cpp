@@ -58,23 +58,54 @@ LAD_INLINE std::int64_t normalise_row(const float* raw, int n, float scale, floa
     return bad;
 }
 
-// Returns the number of cells that are not finite.
-LAD_INLINE std::int64_t normalise_map(const FuseSpec& spec, const float* raw, float scale, float offset, float* out) {
+LAD_INLINE std::int64_t deviate_row(const float* raw, const float* usual, const float* weight, int n,
+                                    float* __restrict out) {
+    std::int32_t bad = 0;
+    for (int i = 0; i < n; ++i) {
+        const float deviation = (raw[i] - usual[i]) * weight[i];
+        out[i] = deviation < 0.0f ? 0.0f : deviation;
+        bad += !can_interpolate(deviation);
+    }
+    return bad;
+}
+
+// Continues the cells inside the border: as `outside`, or as the nearest of them.
+LAD_INLINE void pad(const FuseSpec& spec, float outside, float* out) {
     const int pitch = spec.padded_width(), border = spec.border;
     const bool zero = spec.border_mode == BorderMode::zero;
-    std::int64_t bad = 0;
     for (int y = 0; y < spec.height; ++y) {
         float* row = out + static_cast<std::size_t>(y + border) * pitch;
-        bad += normalise_row(raw + static_cast<std::size_t>(y) * spec.width, spec.width, scale, offset, row + border);
-        std::fill_n(row, border, zero ? offset : row[border]);
-        std::fill_n(row + border + spec.width, border, zero ? offset : row[border + spec.width - 1]);
+        std::fill_n(row, border, zero ? outside : row[border]);
+        std::fill_n(row + border + spec.width, border, zero ? outside : row[border + spec.width - 1]);
     }
     const float *first = out + static_cast<std::size_t>(border) * pitch, *last = first + (spec.height - 1) * pitch;
     for (int y = 0; y < border; ++y) {
         float *above = out + y * pitch, *below = out + static_cast<std::size_t>(border + spec.height + y) * pitch;
-        zero ? std::fill_n(above, pitch, offset) : std::copy_n(first, pitch, above);
-        zero ? std::fill_n(below, pitch, offset) : std::copy_n(last, pitch, below);
+        zero ? std::fill_n(above, pitch, outside) : std::copy_n(first, pitch, above);
+        zero ? std::fill_n(below, pitch, outside) : std::copy_n(last, pitch, below);
     }
+}
+
+// Returns the number of cells that are not finite.
+LAD_INLINE std::int64_t normalise_map(const FuseSpec& spec, const float* raw, float scale, float offset, float* out) {
+    std::int64_t bad = 0;
+    for (int y = 0; y < spec.height; ++y)
+        bad += normalise_row(raw + static_cast<std::size_t>(y) * spec.width, spec.width, scale, offset,
+                             out + static_cast<std::size_t>(y + spec.border) * spec.padded_width() + spec.border);
+    pad(spec, offset, out);
+    return bad;
+}
+
+// The same with the levels of each place.
+LAD_INLINE std::int64_t deviate_map(const FuseSpec& spec, const float* raw, const float* usual, const float* weight,
+                                    float* out) {
+    std::int64_t bad = 0;
+    for (int y = 0; y < spec.height; ++y) {
+        const std::size_t from = static_cast<std::size_t>(y) * spec.width;
+        bad += deviate_row(raw + from, usual + from, weight + from, spec.width,
+                           out + static_cast<std::size_t>(y + spec.border) * spec.padded_width() + spec.border);
+    }
+    pad(spec, 0.0f, out);
     return bad;
 }
 
@@ -84,6 +115,10 @@ LAD_INLINE void fuse_cells(const float* structural, const float* logical, std::s
         for (std::size_t i = 0; i < n; ++i) fused[i] = 0.5f * sigmoid(structural[i]) + 0.5f * sigmoid(logical[i]);
     else
         for (std::size_t i = 0; i < n; ++i) fused[i] = 0.5f * structural[i] + 0.5f * logical[i];
+}
+
+LAD_INLINE void larger_cells(const float* structural, const float* logical, std::size_t n, float* __restrict fused) {
+    for (std::size_t i = 0; i < n; ++i) fused[i] = structural[i] > logical[i] ? structural[i] : logical[i];
 }
 
 // ---- full resolution: rows of cells to rows of pixels
@@ -203,11 +238,19 @@ void locate(const FuseSpec& spec, Scratch& scratch, const Peak& peak, FuseResult
 
 template <typename V>
 LAD_INLINE FuseResult fuse_body(const FuseSpec& spec, Scratch& scratch, const float* structural, const float* logical,
-                                float* out) {
+                                const float* places, float* out) {
     float *st = scratch.structural.data(), *lg = scratch.logical.data(), *fused = scratch.fused.data();
-    const std::int64_t bad_st = normalise_map(spec, structural, spec.structural_scale, spec.structural_offset, st);
-    const std::int64_t bad_lg = normalise_map(spec, logical, spec.logical_scale, spec.logical_offset, lg);
-    fuse_cells(st, lg, scratch.fused.size() - lanes, spec.sigmoid, fused);
+    const std::size_t map = static_cast<std::size_t>(spec.height) * spec.width, padded = scratch.fused.size() - lanes;
+    std::int64_t bad_st, bad_lg;
+    if (places) {
+        bad_st = deviate_map(spec, structural, places, places + 2 * map, st);
+        bad_lg = deviate_map(spec, logical, places + map, places + 3 * map, lg);
+        larger_cells(st, lg, padded, fused);
+    } else {
+        bad_st = normalise_map(spec, structural, spec.structural_scale, spec.structural_offset, st);
+        bad_lg = normalise_map(spec, logical, spec.logical_scale, spec.logical_offset, lg);
+        fuse_cells(st, lg, padded, spec.sigmoid, fused);
+    }
     constexpr float nan = std::numeric_limits<float>::quiet_NaN();
     FuseResult result{nan, -1, -1, nan, nan, bad_st + bad_lg};
     if (bad_st == 0) result.structural = upsample<V>(spec, scratch, st, nullptr).value;
@@ -222,21 +265,22 @@ LAD_INLINE FuseResult fuse_body(const FuseSpec& spec, Scratch& scratch, const fl
 
 // ---- one version per instruction set
 
-using Fuse = FuseResult (*)(const FuseSpec&, Scratch&, const float*, const float*, float*);
+using Fuse = FuseResult (*)(const FuseSpec&, Scratch&, const float*, const float*, const float*, float*);
 
-FuseResult fuse_portable(const FuseSpec& spec, Scratch& s, const float* structural, const float* logical, float* out) {
-    return fuse_body<Float4>(spec, s, structural, logical, out);
+FuseResult fuse_portable(const FuseSpec& spec, Scratch& s, const float* structural, const float* logical,
+                         const float* places, float* out) {
+    return fuse_body<Float4>(spec, s, structural, logical, places, out);
 }
 
 #if LAD_HAS_X86
 LAD_TARGET_AVX2 FuseResult fuse_avx2(const FuseSpec& spec, Scratch& s, const float* structural, const float* logical,
-                                     float* out) {
-    return fuse_body<Float8>(spec, s, structural, logical, out);
+                                     const float* places, float* out) {
+    return fuse_body<Float8>(spec, s, structural, logical, places, out);
 }
 
 LAD_TARGET_AVX512 FuseResult fuse_avx512(const FuseSpec& spec, Scratch& s, const float* structural,
-                                         const float* logical, float* out) {
-    return fuse_body<Float16>(spec, s, structural, logical, out);
+                                         const float* logical, const float* places, float* out) {
+    return fuse_body<Float16>(spec, s, structural, logical, places, out);
 }
 
 constexpr Fuse versions[isa_count] = {fuse_portable, fuse_avx2, fuse_avx512};
@@ -247,9 +291,14 @@ constexpr Fuse versions[isa_count] = {fuse_portable, fuse_portable, fuse_portabl
 }  // namespace
 
 FuseResult fuse(const FuseSpec& spec, const float* structural, const float* logical, float* out) {
+    return fuse_places(spec, structural, logical, nullptr, out);
+}
+
+FuseResult fuse_places(const FuseSpec& spec, const float* structural, const float* logical, const float* places,
+                       float* out) {
     thread_local Scratch scratch;
     scratch.prepare(spec);
-    return versions[static_cast<int>(active_isa())](spec, scratch, structural, logical, out);
+    return versions[static_cast<int>(active_isa())](spec, scratch, structural, logical, places, out);
 }
 
 }  // namespace lad

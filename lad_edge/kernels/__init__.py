@@ -33,6 +33,7 @@ __all__ = [
     "Quantizer",
     "distance_map",
     "fuse",
+    "fuse_places",
     "label_regions",
     "masked_histogram_score",
     "masked_histograms",
@@ -138,6 +139,29 @@ def fuse(
             border_mode=border_mode,
             size=size,
             out=out,
+        )
+    )
+
+
+def fuse_places(
+    structural: NDArray[np.float32],
+    logical: NDArray[np.float32],
+    *,
+    places: NDArray[np.float32],
+    border: int,
+    border_mode: str,
+    size: tuple[int, int],
+    out: NDArray[np.float32] | None = None,
+) -> Fused:
+    """Judge each cell of two maps by its own levels, take the larger, upsample to full size and take the maximum, in one pass.
+
+    places: float32 (2, 2, h, w), C-contiguous: what is usual of both maps, then how much a deviation weighs, so that
+    n = max(0, (map - usual) * weight) at each cell and fused = max(n_st, n_lg). border_mode "zero" continues n as 0. The
+    other parameters, the result and the errors are those of `fuse`. (Ours, not the papers'.)
+    """
+    return Fused(
+        *_cpu.fuse_places(
+            structural, logical, places=places, border=border, border_mode=border_mode, size=size, out=out
         )
     )
 

@@ -95,22 +95,22 @@ def fuse(
     return Fused(float(full.max()), int(y), int(x), tops[0], tops[1], 0), full
 
 
-def largest_deviation(
-    maps: NDArray[np.float32],
-    places: NDArray[np.float32],
+def fuse_places(
+    structural: NDArray[np.float32],
+    logical: NDArray[np.float32],
     *,
-    scale: Sequence[float],
+    places: NDArray[np.float32],
     border: int,
     border_mode: str,
     size: tuple[int, int],
-) -> float:
-    """Score of raw maps (branches, h, w) by the mean and scale of each place, (2, branches, h, w); scale: of each branch.
-
-    Deviations below the mean count as none, the larger branch decides at each place, and the map is enlarged to `size` as in `fuse`.
-    """
-    mean, spread = places.astype(np.float64)
-    above = np.maximum((maps - mean) * spread, 0) * np.asarray(scale, np.float64)[:, None, None]
-    return float(upsample(normalise(above.max(0), 1.0, 0.0, border, border_mode), size).max())
+) -> tuple[Fused, NDArray[np.float64]]:
+    """The result and the full map, for finite maps; see `kernels.fuse_places`."""
+    usual, weight = places.astype(np.float64)
+    above = np.maximum((np.stack([structural, logical]) - usual) * weight, 0)
+    tops = [float(upsample(normalise(m, 1.0, 0.0, border, border_mode), size).max()) for m in above]
+    full = upsample(normalise(above.max(0), 1.0, 0.0, border, border_mode), size)
+    y, x = np.unravel_index(int(full.argmax()), full.shape)
+    return Fused(float(full.max()), int(y), int(x), tops[0], tops[1], 0), full
 
 
 def quantiles(values: NDArray[np.float32] | Sequence[NDArray[np.float32]], q: ArrayLike) -> NDArray[np.float64]:

@@ -35,6 +35,13 @@ class Normalisation(Mapping[str, tuple[float, float]]):
     def __len__(self) -> int:
         return len(self.levels)
 
+    def weighted_places(self, scales: Collection[float]) -> NDArray[np.float32] | None:
+        """`places` with the scale of each branch, as `kernels.fuse_places` takes them."""
+        if self.places is None:
+            return None
+        mean, scale = self.places
+        return np.stack([mean, scale * np.array(list(scales), np.float32)[:, None, None]])
+
     def deviations(self, maps: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """How far raw maps (…, branches, h, w) lie above what good parts show at each place, 0 where below; without places the maps."""
         if self.places is None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lad_edge.kernels import Fused, fuse
+from lad_edge.kernels import fuse, fuse_places
 from lad_edge.scoring.base import FrameScorer, Setup, affine
 from lad_edge.values import Scores
 
-Map = NDArray[np.float32]
 GRAPH = "detector"
 PARAMETERS = ("border", "border_mode", "maps_side", "sigmoid")
 
@@ -31,17 +31,19 @@ class EfficientAdScorer(FrameScorer):
         parameters, size = setup.parameters, setup.contract.size
         side = int(parameters["maps_side"])
         self.maps = np.zeros((1, 2, side, side), np.float32)
-        self.deviations, self.larger = np.zeros_like(self.maps[0]), np.zeros_like(self.maps[0, 0])
         self.fused = np.zeros(size, np.float32)
         (scale_s, offset_s), (scale_l, offset_l) = (
             affine(setup.normalisation[branch]) for branch in ("structural", "logical")
         )
         self.scale, self.offset = (scale_s, scale_l), (offset_s, offset_l)
         self.sigmoid = bool(parameters["sigmoid"])
-        self.border, self.border_mode = int(parameters["border"]), str(parameters["border_mode"])
-        self.places = setup.normalisation.places
-        if self.places is not None:
-            self.usual, self.weight = self.places[0], self.places[1] * np.array(self.scale, np.float32)[:, None, None]
+        self.tail: dict[str, Any] = {
+            "border": int(parameters["border"]),
+            "border_mode": str(parameters["border_mode"]),
+            "size": size,
+            "out": self.fused,
+        }
+        self.places = setup.normalisation.weighted_places(self.scale)
 
     @property
     def raw(self) -> Mapping[str, NDArray[np.float32]]:
@@ -53,40 +55,14 @@ class EfficientAdScorer(FrameScorer):
         self.run(GRAPH, image=self.input, maps=self.maps)
 
     def judge(self) -> Scores:
-        """Normalise, fuse, enlarge and take the maximum."""
-        if self.places is not None:
-            return self._by_place()
+        """Normalise, fuse, enlarge and take the maximum, in one pass."""
         structural, logical = self.maps[0]
-        found = self._enlarge(structural, logical, self.scale, self.offset, sigmoid=self.sigmoid)
+        if self.places is not None:
+            found = fuse_places(structural, logical, places=self.places, **self.tail)
+            return Scores(found.score, found.structural, found.logical, found.nonfinite, self.fused)
+        found = fuse(structural, logical, scale=self.scale, offset=self.offset, sigmoid=self.sigmoid, **self.tail)
         scores = (self._scaled(value) for value in (found.structural, found.logical))
         return Scores(found.score, *scores, found.nonfinite, self.fused)
-
-    def _by_place(self) -> Scores:
-        """Deviations relative to those that good parts reach; branches are scored by their highest cell."""
-        np.subtract(self.maps[0], self.usual, out=self.deviations)
-        np.multiply(self.deviations, self.weight, out=self.deviations)
-        structural, logical = self.deviations
-        np.maximum(structural, logical, out=self.larger)
-        np.maximum(self.larger, 0, out=self.larger)
-        found = self._enlarge(self.larger, self.larger, (1.0, 1.0), (0.0, 0.0), sigmoid=False)  # its mean with itself
-        peaks = (max(float(branch.max()), 0.0) for branch in (structural, logical))
-        return Scores(found.score, *peaks, found.nonfinite, self.fused)
-
-    def _enlarge(
-        self, a: Map, b: Map, scale: tuple[float, float], offset: tuple[float, float], *, sigmoid: bool
-    ) -> Fused:
-        """Two maps to the picture's size, in one pass."""
-        return fuse(
-            a,
-            b,
-            scale=scale,
-            offset=offset,
-            sigmoid=sigmoid,
-            border=self.border,
-            border_mode=self.border_mode,
-            size=self.fused.shape,
-            out=self.fused,
-        )
 
     def _scaled(self, branch: float) -> float:
         """A branch's maximum on the scale of the score, so that both answer to one threshold."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from tolerances import DISTANCE_MAP, FUSE, FUSE_LARGE, SIGMOID
 
-from lad_edge.kernels import _cpu, distance_map, fuse, reference
+from lad_edge.kernels import _cpu, distance_map, fuse, fuse_places, reference
 
 ODD = (1, 15, 16, 17, 31, 33, 64, 65, 97)
 BAD = (np.nan, -np.nan, np.inf, -np.inf)
@@ -272,3 +272,68 @@ def test_fuse_refuses(change: dict[str, object], error: type[Exception], message
     }
     with pytest.raises(error, match=message):
         fuse(**{**arguments, **change})
+
+
+# ---- fuse_places
+
+
+def random_places(height: int, width: int) -> np.ndarray:
+    usual, weight = random_map(2 * height, width, seed=3), 0.1 + np.abs(random_map(2 * height, width, seed=4))
+    return np.stack([usual, weight]).reshape(2, 2, height, width)
+
+
+@pytest.mark.parametrize("border_mode", ["zero", "replicate"])
+@pytest.mark.parametrize("size", [(256, 256), (61, 97), (5, 3)])
+def test_fuse_places_equals_reference(isa: str, size: tuple[int, int], border_mode: str) -> None:
+    maps = [random_map(33, 31, seed=seed) for seed in (1, 2)]
+    options = {"places": random_places(33, 31), "border": 4, "border_mode": border_mode, "size": size}
+    expected, full = reference.fuse_places(*maps, **options)
+    out = np.full(size, np.nan, np.float32)
+    got = fuse_places(*maps, out=out, **options)
+    assert_allclose(out, full, rtol=0, atol=FUSE_LARGE.atol * max(1.0, expected.score))
+    assert_allclose(got[3:5], expected[3:5], rtol=1e-5)
+    assert got.score == out.max()
+    assert (got.y_px, got.x_px) == np.unravel_index(out.argmax(), size)
+    assert fuse_places(*maps, **options) == got
+
+
+def test_the_larger_branch_decides_at_each_place_and_nothing_lies_below_zero() -> None:
+    structural, logical = np.zeros((2, 8, 8), np.float32)
+    structural[1, 1], logical[6, 6], logical[1, 1] = 5, 7, -9
+    places = np.stack([np.ones((2, 8, 8)), np.full((2, 8, 8), 2)]).astype(np.float32)
+    out = np.empty((8, 8), np.float32)
+    got = fuse_places(structural, logical, places=places, border=0, border_mode="zero", size=(8, 8), out=out)
+    assert (got.structural, got.logical, got.score) == (8, 12, 12)
+    assert out[1, 1] == 8
+    assert out.sum() == 20
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_fuse_places_counts_cells_that_are_not_finite(isa: str, value: float) -> None:
+    maps = [random_map(33, 33, seed=seed) for seed in (1, 2)]
+    maps[0][4, 30] = value
+    got = fuse_places(*maps, places=random_places(33, 33), border=4, border_mode="zero", size=(64, 64))
+    assert got.nonfinite == 1
+    assert np.isnan(got.score)
+    assert np.isnan(got.structural)
+    assert np.isfinite(got.logical)
+
+
+def test_fuse_places_refuses_places_of_another_shape() -> None:
+    one = random_map(5, 5, seed=1)
+    with pytest.raises(ValueError, match=r"places: expected shape \(2, 2, 5, 5\)"):
+        fuse_places(one, one, places=np.ones((2, 5, 5), np.float32), border=0, border_mode="zero", size=(9, 9))
+
+
+def test_fuse_places_gives_the_same_bits_on_all_instruction_sets() -> None:
+    maps, before = [random_map(56, 57, seed=seed) for seed in (1, 2)], _cpu.isa()
+    results = []
+    for name in _cpu.isas():
+        _cpu.use_isa(name)
+        out = np.empty((301, 403), np.float32)
+        places = random_places(56, 57)
+        results.append(
+            (fuse_places(*maps, places=places, border=4, border_mode="zero", size=out.shape, out=out), out.tobytes())
+        )
+    _cpu.use_isa(before)
+    assert all(result == results[0] for result in results)

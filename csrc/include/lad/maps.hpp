@@ -42,6 +42,12 @@ struct FuseResult {
 // Each thread keeps a scratch of its own: the steady state allocates nothing.
 FuseResult fuse(const FuseSpec& spec, const float* structural, const float* logical, float* out);
 
+// The same with n = max(0, (map - usual) * weight) at each cell and fused = max(n_structural, n_logical); a border of
+// zeros is 0 after that. places: (2, 2, height, width), usual of both maps, then weight of both. Scales, offsets and
+// the sigmoid of the spec are not read.
+FuseResult fuse_places(const FuseSpec& spec, const float* structural, const float* logical, const float* places,
+                       float* out);
+
 // One term of project_maps: weight * rows . map . columns^T.
 struct MapTerm {
     const float* map;      // (height, width) cells
