@@ -135,8 +135,8 @@ def answer(
     (scale_s, offset_s), (scale_l, offset_l) = (affine(normalisation[branch]) for branch in named)
     scale, tail = (scale_s, scale_l), {key: parameters[key] for key in ("border", "border_mode")}
     size = (pixels.shape[2], pixels.shape[3])
-    if normalisation.places is not None:
-        places = normalisation.weighted_places(scale)
+    places = normalisation.weighted_places(scale)
+    if places is not None:
         return reference.fuse_places(*raw, places=places, size=size, **tail)[0].score, named
     offset, sigmoid = (offset_s, offset_l), bool(parameters["sigmoid"])
     fused, _ = reference.fuse(*raw, scale=scale, offset=offset, sigmoid=sigmoid, size=size, **tail)

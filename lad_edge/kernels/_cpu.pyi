@@ -46,6 +46,16 @@ def fuse(
     size: Sequence[int],
     out: NDArray[np.float32] | None = None,
 ) -> tuple[float, int, int, float, float, int]: ...
+def fuse_places(
+    structural: NDArray[np.float32],
+    logical: NDArray[np.float32],
+    *,
+    places: NDArray[np.float32],
+    border: int,
+    border_mode: str,
+    size: Sequence[int],
+    out: NDArray[np.float32] | None = None,
+) -> tuple[float, int, int, float, float, int]: ...
 def masked_histograms(
     codes: NDArray[np.uint16], masks: NDArray[np.uint32], entries: int, out: NDArray[np.uint16]
 ) -> None: ...

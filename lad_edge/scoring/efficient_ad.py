@@ -61,8 +61,8 @@ class EfficientAdScorer(FrameScorer):
             found = fuse_places(structural, logical, places=self.places, **self.tail)
             return Scores(found.score, found.structural, found.logical, found.nonfinite, self.fused)
         found = fuse(structural, logical, scale=self.scale, offset=self.offset, sigmoid=self.sigmoid, **self.tail)
-        scores = (self._scaled(value) for value in (found.structural, found.logical))
-        return Scores(found.score, *scores, found.nonfinite, self.fused)
+        structural_score, logical_score = self._scaled(found.structural), self._scaled(found.logical)
+        return Scores(found.score, structural_score, logical_score, found.nonfinite, self.fused)
 
     def _scaled(self, branch: float) -> float:
         """A branch's maximum on the scale of the score, so that both answer to one threshold."""

@@ -139,13 +139,15 @@ def test_where_good_parts_vary_a_deviation_counts_less_and_the_larger_branch_dec
         (good, *_), scorer = inspector.bundle.golden_frames, None
         inspector(np.array(good))
         (scorer,) = inspector._scorers.values()
-        mean, scale = scorer.places
+        usual, weight = scorer.places
         for branch in (0, 1):
-            scorer.maps[0] = mean
+            scorer.maps[0] = usual
             for y, x in ((20, 20), (40, 30)):
-                scorer.maps[0, branch, y, x] += 5 / scale[branch, y, x]
+                scorer.maps[0, branch, y, x] += 5 / weight[branch, y, x]
             scores = scorer.judge()
-            assert (scores.structural, scores.logical)[branch] == pytest.approx(5 * scorer.scale[branch], rel=1e-4)
+            peak = 0.875**2  # of a single cell that is enlarged fourfold
+            assert scores.score == (scores.structural, scores.logical)[branch]
+            assert scores.score == pytest.approx(5 * peak, rel=1e-4)
             assert (scores.structural, scores.logical)[1 - branch] == 0
             high = np.flatnonzero(scores.anomaly_map.ravel() > 0.7 * scores.score)
             assert {(y // 4, x // 4) for y, x in zip(*np.unravel_index(high, (256, 256)), strict=True)} == {
