@@ -111,7 +111,8 @@ def calibrate(
     if training is None:
         normalisation = Normalisation(exporter.normalise(raw, pipeline.contract.size, parameters))
     else:
-        normalisation = _by_place(raw, place_levels(pipeline.answer(training, as_it_comes).raw))
+        places = place_levels(pipeline.answer(training, as_it_comes).raw)
+        normalisation = Normalisation(usual_peaks(raw, places), places)
     in_order = pipeline.answer(validation, normalisation).scores
     scores = np.sort(in_order)
     threshold = thresholds.choose(scores, *policy)
@@ -135,12 +136,6 @@ def far_out(scores: NDArray[np.float64]) -> list[int]:
     low, high = np.quantile(scores, (0.25, 0.75))
     beyond = np.flatnonzero(scores > high + 3 * (high - low))
     return [int(index) for index in beyond[np.argsort(-scores[beyond])]]
-
-
-def _by_place(raw: Raw, places: NDArray[np.float32]) -> Normalisation:
-    """Levels of the validation maps' deviations from the places of training maps."""
-    above = Normalisation({}, places).deviations(np.stack(list(raw.values()), 1))
-    return Normalisation(usual_peaks({branch: above[:, i] for i, branch in enumerate(raw)}), places)
 
 
 def _word(version: str) -> str:

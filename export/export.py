@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from lad_edge.export import efficient_ad, fod, ladmim, ulsad
-from lad_edge.export.calibrate import Measured, Pipeline, calibrate, far_out
+from lad_edge.export.calibrate import Answers, Measured, Pipeline, calibrate, far_out
 from lad_edge.export.cost import cost
 from lad_edge.export.evaluate import evaluate
 from lad_edge.export.exporter import Exported, Exporter
@@ -84,13 +84,17 @@ def export_run(folder: Path, out: Path, options: ExportOptions) -> dict[str, Any
     golden = golden_frames(validation, options.golden)
     measured: dict[str, Measured] = {}
     proven: dict[str, Any] = {}
+    expected: Answers | None = None
     for precision in _precisions(options):
         with open_runtime(None, parts.graphs, precision=precision, threads=options.threads) as runtime:
             pipeline = Pipeline(description.detector, contract, parts, runtime)
             training = _for_places(root, description.train) if by_place else None
             policy = parse_policy(options.policy)
             measured[precision] = calibrate(pipeline, exporter, validation, golden, policy, training)
-            proven[precision] = _prove(networks, exporter, pipeline, measured, parity_images)
+            if expected is None:  # f32 is the first
+                levels = measured["f32"].normalisation
+                expected = torch_answer(exporter, networks, parity_images, contract, parts.parameters, levels)
+            proven[precision] = _prove(expected, pipeline, measured, parity_images)
     manifest = _manifest(description, contract, parts, measured, proven)
     tensors: dict[str, NDArray[Any]] = {
         manifest.golden.frames: np.stack(golden),
@@ -135,14 +139,11 @@ def golden_frames(validation: Sequence[Image], count: int) -> list[Image]:
 
 
 def _prove(
-    networks: Any, exporter: Exporter, pipeline: Pipeline, measured: dict[str, Measured], images: Sequence[Image]
+    expected: Answers, pipeline: Pipeline, measured: dict[str, Measured], images: Sequence[Image]
 ) -> dict[str, Any]:
     """Full precision must equal torch; a reduced one states its error and how many verdicts change under its own calibration."""
     precision = pipeline.runtime.precision
     own, full = measured[precision], measured["f32"]
-    expected = torch_answer(
-        exporter, networks, images, pipeline.contract, pipeline.parts.parameters, full.normalisation
-    )
     found = pipeline.answer(images, own.normalisation)
     parity = compare(expected, found, (full.calibration.threshold, own.calibration.threshold))
     if precision == "f32":

@@ -90,10 +90,12 @@ def place_levels(raw: Raw) -> NDArray[np.float32]:
     return np.stack([maps.mean(0), scale]).astype(np.float32)
 
 
-def usual_peaks(deviations: Mapping[str, NDArray[np.float32]]) -> dict[str, tuple[float, float]]:
+def usual_peaks(raw: Raw, places: NDArray[np.float32]) -> dict[str, tuple[float, float]]:
     """0 and the median over good validation images of the highest deviation: the branches weigh by what good parts reach."""
-    require_finite(deviations)
-    return {branch: (0.0, float(np.median(maps.max((1, 2))))) for branch, maps in deviations.items()}
+    require_finite(raw)
+    levels = zip(raw.items(), *places, strict=True)
+    peaks = {name: np.maximum((maps - mean) * scale, 0).max((1, 2)) for (name, maps), mean, scale in levels}
+    return {branch: (0.0, float(np.median(highest))) for branch, highest in peaks.items()}
 
 
 def require_finite(raw: Raw) -> None:

@@ -153,11 +153,11 @@ def _examples(found: Evaluation, inspector: Inspector) -> list[Example]:
 
 def _tiles(found: Evaluation, inspector: Inspector, count: int) -> list[Tile]:
     """The same number of images of each label, spread over their scores."""
-    import cv2
     import numpy as np
 
-    from lad_edge.images import read_image
+    from lad_edge.export.evaluate import to_frame
     from lad_edge.metrics.pictures import heat
+    from lad_edge.stream.overlays import as_bgr
 
     labels = sorted({one.record.label for one in found.judged})
     good_scores = [one.result.score or 0.0 for one in found.judged if one.record.label == "good"]
@@ -167,8 +167,7 @@ def _tiles(found: Evaluation, inspector: Inspector, count: int) -> list[Tile]:
         ranked = sorted((one for one in found.judged if one.record.label == label), key=lambda one: one.rank)
         for position in np.linspace(0, len(ranked) - 1, min(len(ranked), max(1, count // len(labels)))).astype(int):
             one = ranked[position]
-            image, pixel_format = read_image(one.record.path)
-            bgr = np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if pixel_format == "mono8" else image, np.uint8)
+            bgr = as_bgr(to_frame(one.record, one.result.seq))
             caption = f"{label.split('_')[0]} {one.record.path.stem}: {one.result.verdict.value} {one.result.score:.3f}"
             tiles.append(
                 (

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-PATCH = 8  # px on a side of what a token stands for: the stride of the tokens
+from lad_edge.scoring.targets import PATCH
 
 
 class Truth(NamedTuple):

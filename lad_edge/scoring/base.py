@@ -42,15 +42,6 @@ class Normalisation(Mapping[str, tuple[float, float]]):
         mean, scale = self.places
         return np.stack([mean, scale * np.array(list(scales), np.float32)[:, None, None]])
 
-    def deviations(self, maps: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """How far raw maps (…, branches, h, w) lie above what good parts show at each place, 0 where below; without places the maps."""
-        if self.places is None:
-            return maps
-        mean, scale = self.places
-        found: NDArray[np.float32] = np.subtract(maps, mean, out=out)
-        found *= scale
-        return np.maximum(found, 0, out=found)
-
 
 class GraphRunner(Protocol):
     """Whatever runs a graph by its role, on buffers of the caller."""

@@ -11,6 +11,7 @@ from lad_edge.export import ladmim_graphs as folded
 from lad_edge.export.calibrate import Answers
 from lad_edge.export.export import ExportOptions, export_run
 from lad_edge.export.parity import compare
+from mortal import Dying
 
 from lad_edge import bundle, load
 from lad_edge.backbones.pdn import PDN_SIZES, Pdn
@@ -273,23 +274,11 @@ def test_a_run_killed_in_either_stage_resumes_to_the_weights_of_an_unbroken_one(
 ):
     calls = []
 
-    class Dying:
-        def __init__(self, task):
-            self.task = task
-
-        def __getattr__(self, name):
-            return getattr(self.task, name)
-
-        def losses(self, step):
-            if step == 2:
-                raise KeyboardInterrupt
-            return self.task.losses(step)
-
     def train(task, config, folder, meta):
         calls.append(folder)
         mortal = len(calls) == (1 if stage == "first" else 2)
         return run_training(
-            Dying(task) if mortal else task, LoopConfig(config.steps, config.seed, 0.0, 1, True), folder, meta
+            Dying(task, 2) if mortal else task, LoopConfig(config.steps, config.seed, 0.0, 1, True), folder, meta
         )
 
     monkeypatch.setattr(fit_room, "run_training", train)

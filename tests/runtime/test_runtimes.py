@@ -23,6 +23,11 @@ BF16 = 2e-2  # 8 bits of mantissa, relative to the largest value
 INSTALLED = runtime.available()
 
 
+needs_bf16 = pytest.mark.skipif(
+    "bf16" not in INSTALLED.get("openvino", ()), reason="this machine has no native bf16 or no OpenVINO"
+)
+
+
 @pytest.fixture(params=list(runtime.RUNTIMES))
 def name(request: pytest.FixtureRequest) -> str:
     if request.param not in INSTALLED:
@@ -73,9 +78,7 @@ def test_graphs_of_several_inputs_and_outputs_are_bound_by_name(engine: Runtime)
     np.testing.assert_array_equal(product, a * b)
 
 
-@pytest.mark.skipif(
-    "bf16" not in INSTALLED.get("openvino", ()), reason="this machine has no native bf16 or no OpenVINO"
-)
+@needs_bf16
 def test_bf16_is_executed_and_near() -> None:
     given, result = image(), empty_map()
     with open_runtime("openvino", {"conv": conv_relu()}, precision="bf16") as opened:
@@ -86,9 +89,7 @@ def test_bf16_is_executed_and_near() -> None:
     assert F32 < error < BF16  # above F32: it was not computed in float32
 
 
-@pytest.mark.skipif(
-    "bf16" not in INSTALLED.get("openvino", ()), reason="this machine has no native bf16 or no OpenVINO"
-)
+@needs_bf16
 def test_a_graph_that_asks_for_f32_gets_it_in_an_engine_of_bf16() -> None:
     given, result = image(), empty_map()
     graph, data = conv_relu()

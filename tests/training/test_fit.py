@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mortal import Dying
 
 from lad_edge.backbones.pdn import PDN_SIZES, Pdn
 from lad_edge.errors import DataError, UsageError
@@ -63,20 +64,8 @@ def _kill_after(monkeypatch, steps):
     from lad_edge.training import fit as room
     from lad_edge.training.trainer import LoopConfig, run_training
 
-    class Dying:
-        def __init__(self, task):
-            self.task = task
-
-        def __getattr__(self, name):
-            return getattr(self.task, name)
-
-        def losses(self, step):
-            if step == steps:
-                raise KeyboardInterrupt
-            return self.task.losses(step)
-
     def train(task, config, folder, meta):
-        return run_training(Dying(task), LoopConfig(config.steps, config.seed, 0.0, 1, True), folder, meta)
+        return run_training(Dying(task, steps), LoopConfig(config.steps, config.seed, 0.0, 1, True), folder, meta)
 
     monkeypatch.setattr(room, "run_training", train)
 
