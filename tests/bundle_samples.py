@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import struct
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +13,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from lad_edge.bundle import Calibration, Contract, Cost, Golden, Graph, Manifest, Policy
+from lad_edge.bundle import Calibration, Contract, Cost, Device, Golden, Graph, Manifest, Policy, TensorInfo
+from lad_edge.bundle.layout import build_header
 
 SIZE = (8, 8)  # of the network input
 
@@ -81,3 +86,32 @@ def sample_calibration(**changes: Any) -> Calibration:
         "onnxruntime", {"structural": (0.1, 0.4)}, 0.75, policy, "scores.f32", (0.0, 2.0), "golden/scores.f32"
     )
     return replace(calibration, **changes)
+
+
+ENGINE = b"vtrt" + bytes(range(60))  # the first bytes of an engine; the bundle looks no further
+
+
+def plan_tensors() -> dict[str, np.ndarray[Any, Any]]:
+    """As `sample_tensors`, with an engine and the ONNX beside it."""
+    tensors = sample_tensors()
+    return {**tensors, "graph/main": np.frombuffer(ENGINE, np.uint8), "onnx/main": tensors["graph/main"]}
+
+
+def plan_manifest(**device: Any) -> Manifest:
+    """The manifest of `plan_tensors`."""
+    manifest = sample_manifest()
+    main = replace(manifest.graphs["main"], format="tensorrt_rtx", source="onnx/main")
+    found = Device("tensorrt_rtx", "1.7.1.116", ("8.6", "8.9"), "f32", None, None, None, "Linux x86_64", "0" * 64)
+    return replace(manifest, kind="plan", graphs={"main": main}, device=replace(found, **device))
+
+
+def with_manifest(data: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
+    """The same file with a changed manifest, hashed anew: what a program with other rules would write."""
+    length = struct.unpack_from("<Q", data)[0]
+    metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+    manifest = json.loads(metadata["lad_edge"])
+    change(manifest)
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    metadata |= {"lad_edge": text, "lad_edge_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    infos = {name: TensorInfo(**info) for name, info in manifest["tensors"].items()}
+    return build_header(metadata, infos) + data[8 + length :]

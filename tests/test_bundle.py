@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from bundle_samples import sample_calibration, sample_manifest, sample_tensors, small_onnx
+from bundle_samples import sample_calibration, sample_manifest, sample_tensors, small_onnx, with_manifest
 from safetensors.numpy import load_file, save_file
 
 from lad_edge import bundle
 from lad_edge.bundle import Golden, Graph, Policy
 from lad_edge.bundle.fields import canonical_json
-from lad_edge.bundle.layout import METADATA_KEYS, TensorInfo, build_header
+from lad_edge.bundle.layout import METADATA_KEYS, build_header
 from lad_edge.errors import BundleError, EngineError
 
 if TYPE_CHECKING:
@@ -29,18 +29,6 @@ def sample(tmp_path: Path) -> Path:
     path = tmp_path / "sample.lad"
     bundle.write(path, sample_manifest(), sample_tensors())
     return path
-
-
-def with_manifest(data: bytes, change: object) -> bytes:
-    """The same file with a changed manifest, hashed anew: what a program with other rules would write."""
-    length = struct.unpack_from("<Q", data)[0]
-    metadata = json.loads(data[8 : 8 + length])["__metadata__"]
-    manifest = json.loads(metadata["lad_edge"])
-    change(manifest)  # type: ignore[operator]
-    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
-    metadata |= {"lad_edge": text, "lad_edge_sha256": hashlib.sha256(text.encode()).hexdigest()}
-    infos = {name: TensorInfo(**info) for name, info in manifest["tensors"].items()}
-    return build_header(metadata, infos) + data[8 + length :]
 
 
 def test_what_was_written_is_read_back(sample: Path) -> None:
@@ -164,7 +152,7 @@ BAD_MANIFESTS = {
     "no tolerance": ({"golden": Golden("golden/frames", {"bf16": 0.1})}, "MANIFEST.*'golden.tolerance.f32'"),
     "tolerance of nothing": ({"golden": Golden("golden/frames", {"f32": 0.0})}, "MANIFEST.*'golden.tolerance.f32'"),
     "future version": ({"format_version": 7}, "VERSION.*version 7; this program reads version 1"),
-    "plan": ({"kind": "plan"}, "VERSION.*kind 'plan'"),
+    "kind": ({"kind": "jet"}, "VERSION.*kind 'jet'"),
     "name with a path": ({"name": "../x"}, "MANIFEST.*'name'"),
 }
 
@@ -251,7 +239,7 @@ BAD_TENSORS = {
     ),
     "grey frames": ({"golden/frames": np.zeros((2, 6, 10), np.uint8)}, "SHAPE.*golden frames"),
     "float frames": ({"golden/frames": np.zeros((2, 6, 10, 3), np.float32)}, "SHAPE.*golden frames"),
-    "graph of two dimensions": ({"graph/main": np.zeros((2, 2), np.uint8)}, "SHAPE.*graph 'main'"),
+    "graph of two dimensions": ({"graph/main": np.zeros((2, 2), np.uint8)}, "SHAPE.*'graphs.main.tensor'"),
     "graph of noise": ({"graph/main": np.full(99, 0x77, np.uint8)}, "GRAPH.*graph 'main' is refused"),
     "complex": ({"x": np.zeros(2, np.complex64)}, "SHAPE.*complex64; convert it first"),
     "big-endian": ({"x": np.zeros(2, ">f4")}, "SHAPE.*>f4; convert it first"),
@@ -373,7 +361,8 @@ FOREIGN = {
     "onnx": (small_onnx(), "ONNX graph"),
     "torch": (b"PK\x03\x04" + bytes(60), "zip archive, such as a torch checkpoint"),
     "pickle": (b"\x80\x04\x95" + bytes(60), "pickle"),
-    "plan": (b"ftrt" + bytes(range(60)), "TensorRT plan"),
+    "engine": (b"ftrt" + bytes(range(60)), "TensorRT engine"),
+    "engine of TensorRT-RTX": (b"vtrt" + bytes(range(60)), "TensorRT engine"),
     "video": (b"RIFF\x24\x00\x00\x00AVI LIST" + bytes(40), "AVI video"),
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(60), "PNG image"),
     "jpeg": (b"\xff\xd8\xff\xe0" + bytes(60), "JPEG image"),

@@ -1,9 +1,9 @@
 """The file that crosses from the workstation to the edge: manifest, graphs, tables, golden frames; all verified."""
 
+from lad_edge.bundle.device import ENGINES, PRECISIONS, Device
 from lad_edge.bundle.layout import TensorInfo
 from lad_edge.bundle.manifest import (
     FORMAT_VERSION,
-    PRECISIONS,
     Calibration,
     Contract,
     Cost,
@@ -16,12 +16,14 @@ from lad_edge.bundle.reader import Bundle, loads, read
 from lad_edge.bundle.writer import replace_threshold, write
 
 __all__ = [
+    "ENGINES",
     "FORMAT_VERSION",
     "PRECISIONS",
     "Bundle",
     "Calibration",
     "Contract",
     "Cost",
+    "Device",
     "Golden",
     "Graph",
     "Manifest",

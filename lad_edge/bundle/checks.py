@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def check_contents(manifest: Manifest, tensors: Mapping[str, NDArray[Any]]) -> None:
     """Refuse graphs, calibrations and golden frames that do not fit the manifest or each other."""
     for role, graph in manifest.graphs.items():
-        _check_graph(role, graph, _tensor(tensors, graph.tensor, f"graphs.{role}.tensor"))
+        _check_graph(role, graph, tensors)
     _check_network_input(manifest)
     frames = _tensor(tensors, manifest.golden.frames, "golden.frames")
     _check_frames(frames, manifest.contract)
@@ -42,18 +42,33 @@ def _tensor(tensors: Mapping[str, NDArray[Any]], name: str, where: str) -> NDArr
     return tensors[name]
 
 
-def _check_graph(role: str, graph: Graph, tensor: NDArray[Any]) -> None:
-    if tensor.dtype != np.uint8 or tensor.ndim != 1:
-        raise Refused(
-            "SHAPE", f"graph '{role}': expected bytes as U8 of one dimension, came {tensor.dtype} {tensor.shape}"
-        )
+def _check_graph(role: str, graph: Graph, tensors: Mapping[str, NDArray[Any]]) -> None:
+    data = _bytes(tensors, graph.tensor, f"graphs.{role}.tensor")
+    if graph.source is not None:
+        _check_engine(role, graph, data)
+        data = _bytes(tensors, graph.source, f"graphs.{role}.source")
     try:
-        found = inspect_onnx(raw_bytes(tensor))
+        found = inspect_onnx(data)
     except OnnxRefusedError as exc:
         raise Refused("GRAPH", f"graph '{role}' is refused: {exc}") from exc
     difference = found.difference(graph.inputs, graph.outputs)
     if difference:
         raise Refused("SHAPE", f"graph '{role}': {difference}")
+
+
+def _bytes(tensors: Mapping[str, NDArray[Any]], name: str, where: str) -> memoryview:
+    tensor = _tensor(tensors, name, where)
+    if tensor.dtype != np.uint8 or tensor.ndim != 1:
+        raise Refused("SHAPE", f"'{where}': expected bytes as U8 of one dimension, came {tensor.dtype} {tensor.shape}")
+    return raw_bytes(tensor)
+
+
+def _check_engine(role: str, graph: Graph, data: memoryview) -> None:
+    """TensorRT is asked only for what says that it is an engine; which one may run here is the runtime's question."""
+    if not bytes(data[:4]).endswith(b"trt"):
+        raise Refused(
+            "GRAPH", f"graph '{role}': expected an engine of {graph.format}, came other bytes; build it again"
+        )
 
 
 def _check_network_input(manifest: Manifest) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, Union
@@ -15,6 +16,9 @@ T = TypeVar("T")
 
 MAX_DEPTH = 8
 MAX_INTEGER = 2**53  # larger ones are not exact in every JSON reader
+
+_WORD = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def canonical_json(value: object) -> str:
@@ -44,9 +48,14 @@ def _no_constant(name: str) -> Any:
 
 
 def plain(value: object) -> Any:
-    """Dataclasses, mappings and tuples as dicts and lists; other values as they are."""
+    """Dataclasses, mappings and tuples as dicts and lists; other values as they are.
+
+    A field with the metadata `absent_if_none` has no key without a value.
+    """
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        stated = {field: getattr(value, field.name) for field in fields(value)}
+        left_out = [field for field, item in stated.items() if item is None and "absent_if_none" in field.metadata]
+        return {field.name: plain(item) for field, item in stated.items() if field not in left_out}
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
@@ -178,6 +187,27 @@ def checked_list(value: object, count: int | None, where: str) -> list[object]:
         expected = "a list" if count is None else f"a list of {count}"
         raise Refused("MANIFEST", f"'{where}': expected {expected}, came {_shown(value)}")
     return value
+
+
+def checked_word(value: object, where: str) -> str:
+    """Return `value` if it is a name that needs no quotes anywhere."""
+    if not isinstance(value, str) or not _WORD.fullmatch(value):
+        raise Refused("MANIFEST", f"'{where}': expected 1 to 64 of A-Z a-z 0-9 . _ -, came {str(value)[:80]!r}")
+    return value
+
+
+def checked_line(value: object, where: str) -> str:
+    """Return `value` if it is one printable line."""
+    if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable():
+        raise Refused("MANIFEST", f"'{where}': expected one line of at most 200 characters, came {str(value)[:80]!r}")
+    return value
+
+
+def checked_sha256(text: str, where: str) -> str:
+    """Return `text` if it is a sha256 in lower-case hex."""
+    if not _SHA256.fullmatch(text):
+        raise Refused("MANIFEST", f"'{where}': expected 64 lower-case hex digits, came {text[:80]!r}")
+    return text
 
 
 def _shown(value: object) -> str:

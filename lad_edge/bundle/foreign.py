@@ -9,8 +9,18 @@ _LOOKS = (
     (b"\x80\x03", f"a pickle; {_EXPORT}"),
     (b"\x80\x04", f"a pickle; {_EXPORT}"),
     (b"\x80\x05", f"a pickle; {_EXPORT}"),
-    (b"ftrt", "a TensorRT plan, which is bound to one device and has no thresholds; give the .lad it was built from"),
-    (b"ptrt", "a TensorRT plan, which is bound to one device and has no thresholds; give the .lad it was built from"),
+    (
+        b"ftrt",
+        "a TensorRT engine, which is bound to one device and has no thresholds; build a plan with 'lad-edge build'",
+    ),
+    (
+        b"ptrt",
+        "a TensorRT engine, which is bound to one device and has no thresholds; build a plan with 'lad-edge build'",
+    ),
+    (
+        b"vtrt",
+        "a TensorRT engine, which is bound to one device and has no thresholds; build a plan with 'lad-edge build'",
+    ),
     (b"<?xml", f"an XML file, such as an OpenVINO model; {_EXPORT}"),
     (b"\x89PNG", "a PNG image; give it as --source and a .lad file as --engine"),
     (b"\xff\xd8\xff", "a JPEG image; give it as --source and a .lad file as --engine"),

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from lad_edge.bundle.fields import MAX_INTEGER, Fields, Json, checked_integer, checked_list, finite_number, plain
+from lad_edge.bundle.device import ENGINES, PRECISIONS, Device, parse_device
+from lad_edge.bundle.fields import (
+    MAX_INTEGER,
+    Fields,
+    Json,
+    checked_integer,
+    checked_list,
+    checked_sha256,
+    checked_word,
+    finite_number,
+    plain,
+)
 from lad_edge.bundle.layout import DTYPES, MAX_DIMS, MAX_TENSORS, TensorInfo, check_tensor_name
 from lad_edge.bundle.refused import Refused
 
@@ -16,13 +26,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FORMAT_VERSION = 1
-PRECISIONS = ("f32", "bf16", "f16", "int8")
+KINDS = ("lad", "plan")
 PIXEL_FORMATS = ("bgr8", "rgb8", "mono8")
 POLICIES = ("conformal", "quantile", "fixed")
 MAX_SIDE_PX = 1 << 16
 
-_WORD = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_ABSENT_IF_NONE = {"absent_if_none": True}  # keys that only a plan has
 
 
 @dataclass(frozen=True)
@@ -35,10 +44,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Graph:
-    """One network: `tensor` holds its bytes (U8), `format` is "onnx"; inputs and outputs are float32 of fixed shape.
+    """One network: `tensor` holds its bytes (U8); inputs and outputs are float32 of fixed shape.
 
-    precision: "any" runs at that of the engine, "f32" never at less. cost: as the exporter counted it, None where nobody did. It is
-    there to be read; nothing depends on it.
+    format: "onnx", or in a plan the name of the runtime whose engine it is. precision: "any" runs at that of the engine, "f32" never at
+    less. cost: as the exporter counted it, None where nobody did. It is there to be read; nothing depends on it. source: in a plan the
+    tensor of the ONNX that the engine was built from.
     """
 
     tensor: str
@@ -47,6 +57,7 @@ class Graph:
     outputs: Mapping[str, tuple[int, ...]]
     precision: str = "any"
     cost: Cost | None = None
+    source: str | None = field(default=None, metadata=_ABSENT_IF_NONE)
 
 
 @dataclass(frozen=True)
@@ -107,7 +118,10 @@ class Golden:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The whole manifest. The writer fills `tensors`; parameters, parity, provenance and metrics are free-form JSON."""
+    """The whole manifest. The writer fills `tensors`; parameters, parity, provenance and metrics are free-form JSON.
+
+    kind: "lad" runs anywhere, "plan" on its `device` alone.
+    """
 
     name: str
     detector: str
@@ -123,6 +137,7 @@ class Manifest:
     tensors: Mapping[str, TensorInfo] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
     kind: str = "lad"
+    device: Device | None = field(default=None, metadata=_ABSENT_IF_NONE)
 
     def to_json(self) -> dict[str, Json]:
         """Return plain dicts, lists and scalars, ready for json.dumps."""
@@ -133,13 +148,13 @@ def parse_manifest(value: object) -> Manifest:
     """Return the manifest in a JSON value; a missing, unknown or wrong key is refused by its dotted name."""
     top = Fields(value, "")
     version, kind = _version(top), top.text("kind")
-    if kind != "lad":
-        raise Refused("VERSION", f"this is a bundle of kind '{kind[:40]}'; this program reads kind 'lad'")
+    if kind not in KINDS:
+        raise Refused("VERSION", f"this is a bundle of kind '{kind[:40]}'; this program reads {' and '.join(KINDS)}")
     manifest = Manifest(
         format_version=version,
         kind=kind,
-        name=_word(top.take("name"), "name"),
-        detector=_word(top.take("detector"), "detector"),
+        name=checked_word(top.take("name"), "name"),
+        detector=checked_word(top.take("detector"), "detector"),
         tool_version=top.text("tool_version"),
         parameters=top.free_form("parameters"),
         contract=_contract(top.take("contract")),
@@ -150,8 +165,10 @@ def parse_manifest(value: object) -> Manifest:
         provenance=top.free_form("provenance"),
         metrics=top.free_form("metrics"),
         tensors=_tensors(top),
+        device=parse_device(top.take("device")) if kind == "plan" else None,
     )
     top.end()
+    _check_formats(manifest)
     return manifest
 
 
@@ -161,6 +178,19 @@ def _version(top: Fields) -> int:
         remedy = "update lad-edge" if version > FORMAT_VERSION else "export the detector again"
         raise Refused("VERSION", f"format version {version}; this program reads version {FORMAT_VERSION}: {remedy}")
     return version
+
+
+def _check_formats(manifest: Manifest) -> None:
+    """A plan holds engines of one runtime, calibrated for their precision; a lad holds ONNX."""
+    device = manifest.device
+    expected = "onnx" if device is None else device.runtime
+    for role, graph in manifest.graphs.items():
+        if graph.format != expected:
+            raise Refused(
+                "MANIFEST", f"'graphs.{role}.format': expected {expected} in this {manifest.kind}, came {graph.format}"
+            )
+    if device is not None and device.precision not in manifest.calibrations:
+        raise Refused("MANIFEST", f"key 'calibrations.{device.precision}' is missing, which is the engines' precision")
 
 
 def _contract(value: object) -> Contract:
@@ -210,13 +240,15 @@ def _roi(value: object, where: str) -> tuple[int, int, int, int]:
 
 def _graph(value: object, where: str) -> Graph:
     fields = Fields(value, where)
+    kind = fields.choice("format", "onnx", *ENGINES)
     graph = Graph(
         tensor=check_tensor_name(fields.text("tensor")),
-        format=fields.choice("format", "onnx"),
+        format=kind,
         inputs=_not_empty(fields.each("inputs", _shape), f"{where}.inputs"),
         outputs=_not_empty(fields.each("outputs", _shape), f"{where}.outputs"),
         precision=fields.choice("precision", "any", "f32"),
         cost=fields.optional("cost", _cost),
+        source=None if kind == "onnx" else check_tensor_name(fields.text("source")),
     )
     fields.end()
     return graph
@@ -232,7 +264,7 @@ def _cost(value: object, where: str) -> Cost:
 def _calibration(value: object, where: str) -> Calibration:
     fields = Fields(value, where)
     calibration = Calibration(
-        runtime=_word(fields.take("runtime"), f"{where}.runtime"),
+        runtime=checked_word(fields.take("runtime"), f"{where}.runtime"),
         normalisation=fields.each("normalisation", _range),
         threshold=fields.number("threshold"),
         policy=_policy(fields.take("policy"), f"{where}.policy"),
@@ -284,8 +316,7 @@ def _tensor(value: object, where: str) -> TensorInfo:
     fields = Fields(value, where)
     info = TensorInfo(fields.choice("dtype", *DTYPES), _shape(fields.take("shape"), where), fields.text("sha256"))
     fields.end()
-    if not _SHA256.fullmatch(info.sha256):
-        raise Refused("MANIFEST", f"'{where}.sha256': expected 64 lower-case hex digits, came {info.sha256[:80]!r}")
+    checked_sha256(info.sha256, f"{where}.sha256")
     return info
 
 
@@ -319,15 +350,9 @@ def _tolerance(value: object, where: str) -> float:
     return number
 
 
-def _word(value: object, where: str) -> str:
-    if not isinstance(value, str) or not _WORD.fullmatch(value):
-        raise Refused("MANIFEST", f"'{where}': expected 1 to 64 of A-Z a-z 0-9 . _ -, came {str(value)[:80]!r}")
-    return value
-
-
 def _named(values: dict[str, T], where: str) -> dict[str, T]:
     for name in values:
-        _word(name, where)
+        checked_word(name, where)
     return _not_empty(values, where)
 
 

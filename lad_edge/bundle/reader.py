@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,14 @@ class Bundle:
     def graphs(self) -> dict[str, tuple[Graph, memoryview]]:
         """Return role → (Graph, its bytes): what `lad_edge.runtime.open_runtime` takes."""
         return {role: (graph, self.graph_bytes(role)) for role, graph in self.manifest.graphs.items()}
+
+    def sources(self) -> dict[str, tuple[Graph, memoryview]]:
+        """Return role → (Graph of format "onnx", its bytes): what a plan was built from; in a lad the graphs themselves."""
+        return {role: self._source(graph) for role, graph in self.manifest.graphs.items()}
+
+    def _source(self, graph: Graph) -> tuple[Graph, memoryview]:
+        source = graph if graph.source is None else replace(graph, tensor=graph.source, format="onnx", source=None)
+        return source, self.tensors[source.tensor].data
 
     def graph_bytes(self, role: str) -> memoryview:
         """Return the bytes of a graph, without a copy; EngineError if there is none of that role."""
@@ -120,7 +128,7 @@ def _whole(handle: int) -> bytes:
     status = os.fstat(handle)
     if not stat.S_ISREG(status.st_mode):
         kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a device, pipe or socket"
-        raise Refused("FOREIGN", f"this is {kind}; give a .lad file, which 'lad-edge export' makes")
+        raise Refused("FOREIGN", f"this is {kind}; give a .lad or .plan file")
     if status.st_size > MAX_FILE_BYTES:
         raise Refused("SIZE", f"{status.st_size} bytes; expected at most {MAX_FILE_BYTES}")
     with os.fdopen(handle, "rb", closefd=False) as file:
