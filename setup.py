@@ -140,11 +140,11 @@ def cuda_extension(cuda: CudaToolkit) -> Extension:
     """The kernels for NVIDIA GPUs; the runtime library is linked in, the driver is looked for at run time."""
     return Extension(
         "lad_edge.kernels._cuda",
-        sources=["csrc/bindings/cuda.cpp"],
+        sources=sorted(str(path) for path in Path("csrc/bindings").glob("cuda*.cpp")),
         include_dirs=["csrc/include", "csrc/bindings", pybind11_include(), *cuda.include_dirs],
         library_dirs=cuda.library_dirs,
         libraries=["cudart_static", "rt", "pthread", "dl"],
-        depends=sorted(str(path) for path in [*Path("csrc").rglob("*.hpp"), *CUDA_SOURCES]),
+        depends=sorted(str(path) for pattern in ("*.hpp", "*.cu", "*.cuh") for path in Path("csrc").rglob(pattern)),
         extra_compile_args=CXX_FLAGS,
         language="c++",
     )

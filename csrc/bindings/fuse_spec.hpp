@@ -30,8 +30,8 @@ inline void expect_finite(const Pair& pair, const char* name) {
 inline FuseSpec checked_fuse_spec(py::ssize_t height, py::ssize_t width, const Pair& scale, const Pair& offset,
                                   bool sigmoid, int border, const std::string& border_mode,
                                   const std::array<int, 2>& size) {
-    require(height > 0 && width > 0 && height <= max_side && width <= max_side,
-            "structural: expected sides of 1 to 65536 cells, got " + shape_text({height, width}));
+    require(height > 0 && width > 0 && height <= max_cells && width <= max_cells,
+            "structural: expected sides of 1 to 8192 cells, got " + shape_text({height, width}));
     require(size[0] > 0 && size[1] > 0 && size[0] <= max_side && size[1] <= max_side,
             "size: expected (height, width) of 1 to 65536 pixels, got " + text_of(py::cast(size)));
     require(border >= 0 && border <= max_border, "border: expected 0 to 1024 cells, got " + std::to_string(border));

@@ -1,156 +1,217 @@
-#include <algorithm>
-
-#include "check.cuh"
-#include "lad/cuda.hpp"
-#include "lad/resample.hpp"
+// Two kernels: tiles of pixels with what is largest in each, then the largest of the tiles. A thread goes down a column
+// of its tile and interpolates along a row of cells only when it comes to the next one, as the CPU does.
+#include "reduce.cuh"
 
 namespace lad::cuda {
 namespace {
 
-constexpr int threads = 256;
-constexpr int max_blocks = 1024;
-using Wide = unsigned long long;
+constexpr int threads = 128;  // columns of a tile
+constexpr int tile_rows = 8;
 
-// What the blocks agree on; all zero before the first of them.
-struct Totals {
-    Wide fused;                    // order key of the largest value, and the complement of its lowest index
-    unsigned structural, logical;  // order keys
-    Wide bad_structural, bad_logical;
+struct Cell {
+    float structural, logical, fused;
 };
 
-struct Workspace {
-    Totals* totals;
-    float *structural, *logical, *fused;  // padded low-resolution maps
-    LinearTap *rows, *columns;
+struct Pair {
+    float structural, logical;
 };
 
-std::size_t aligned(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
+// Levels of the whole map: n = scale * map + offset.
+struct Normalised {
+    FuseSpec spec;
 
-// Lays the workspace out from `base`; returns its size.
-std::size_t lay_out(const FuseSpec& spec, char* base, Workspace& w) {
-    const std::size_t map_bytes = aligned(sizeof(float) * spec.padded_height() * spec.padded_width());
-    std::size_t used = 0;
-    const auto take = [&](std::size_t bytes) {
-        char* at = base + used;
-        used += aligned(bytes);
-        return at;
-    };
-    w.totals = reinterpret_cast<Totals*>(take(sizeof(Totals)));
-    for (float** map : {&w.structural, &w.logical, &w.fused}) *map = reinterpret_cast<float*>(take(map_bytes));
-    w.rows = reinterpret_cast<LinearTap*>(take(sizeof(LinearTap) * spec.out_height));
-    w.columns = reinterpret_cast<LinearTap*>(take(sizeof(LinearTap) * spec.out_width));
-    return used;
-}
-
-__device__ float normalised(const FuseSpec& spec, const float* raw, int y, int x, float scale, float offset) {
-    const bool inside = y >= 0 && y < spec.height && x >= 0 && x < spec.width;
-    if (!inside && spec.border_mode == BorderMode::zero) return offset;
-    const int row = min(max(y, 0), spec.height - 1), column = min(max(x, 0), spec.width - 1);
-    return scale * raw[static_cast<std::size_t>(row) * spec.width + column] + offset;
-}
-
-__device__ void normalise_cell(const FuseSpec& spec, const Workspace& w, const float* structural, const float* logical,
-                               int cell) {
-    const int y = cell / spec.padded_width() - spec.border, x = cell % spec.padded_width() - spec.border;
-    const float st = normalised(spec, structural, y, x, spec.structural_scale, spec.structural_offset);
-    const float lg = normalised(spec, logical, y, x, spec.logical_scale, spec.logical_offset);
-    const bool inside = y >= 0 && y < spec.height && x >= 0 && x < spec.width;
-    if (inside && !can_interpolate(st)) atomicAdd(&w.totals->bad_structural, Wide{1});
-    if (inside && !can_interpolate(lg)) atomicAdd(&w.totals->bad_logical, Wide{1});
-    w.structural[cell] = st;
-    w.logical[cell] = lg;
-    w.fused[cell] = spec.sigmoid ? 0.5f * sigmoid(st) + 0.5f * sigmoid(lg) : 0.5f * st + 0.5f * lg;
-}
-
-// One thread for each cell, each row tap and each column tap.
-__global__ void normalise_kernel(FuseSpec spec, Workspace w, const float* structural, const float* logical) {
-    const int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < spec.padded_height() * spec.padded_width()) normalise_cell(spec, w, structural, logical, i);
-    if (i < spec.out_height) w.rows[i] = linear_tap(i, spec.padded_height(), spec.out_height);
-    if (i < spec.out_width) w.columns[i] = linear_tap(i, spec.padded_width(), spec.out_width);
-}
-
-// The same three interpolations as on the CPU: along the upper row, along the lower row, between them.
-__device__ float sample(const FuseSpec& spec, const float* map, LinearTap row, LinearTap column) {
-    const int right = min(column.low + 1, spec.padded_width() - 1), below = min(row.low + 1, spec.padded_height() - 1);
-    const float* upper = map + static_cast<std::size_t>(row.low) * spec.padded_width();
-    const float* lower = map + static_cast<std::size_t>(below) * spec.padded_width();
-    const float from = lerp(upper[column.low], upper[right] - upper[column.low], column.weight);
-    const float to = lerp(lower[column.low], lower[right] - lower[column.low], column.weight);
-    return lerp(from, to - from, row.weight);
-}
-
-template <typename T>
-__device__ T block_max(T value) {
-    __shared__ T values[threads];
-    values[threadIdx.x] = value;
-    for (int half = threads / 2; half > 0; half /= 2) {
-        __syncthreads();
-        if (threadIdx.x < half) values[threadIdx.x] = max(values[threadIdx.x], values[threadIdx.x + half]);
+    __device__ Pair judged(float structural, float logical, int) const {
+        return {spec.structural_scale * structural + spec.structural_offset,
+                spec.logical_scale * logical + spec.logical_offset};
     }
-    __syncthreads();
-    const T largest = values[0];
-    __syncthreads();
-    return largest;
-}
+    __device__ Pair outside() const { return {spec.structural_offset, spec.logical_offset}; }
+    __device__ Cell cell(Pair n) const {
+        const float fused = spec.sigmoid ? 0.5f * sigmoid(n.structural) + 0.5f * sigmoid(n.logical)
+                                         : 0.5f * n.structural + 0.5f * n.logical;
+        return {n.structural, n.logical, fused};
+    }
+};
 
-__global__ void upsample_kernel(FuseSpec spec, Workspace w, float* out) {
-    const Wide pixels = static_cast<Wide>(spec.out_height) * spec.out_width;
+// Levels of each place: n = max(0, (map - usual) * weight).
+struct Deviating {
+    const float* places;
+    int map;  // cells
+
+    __device__ Pair judged(float structural, float logical, int at) const {
+        return {(structural - __ldg(places + at)) * __ldg(places + 2 * map + at),
+                (logical - __ldg(places + map + at)) * __ldg(places + 3 * map + at)};
+    }
+    __device__ Pair outside() const { return {0.0f, 0.0f}; }
+    __device__ Cell cell(Pair n) const {
+        const float structural = at_least(n.structural, 0.0f), logical = at_least(n.logical, 0.0f);
+        return {structural, logical, structural > logical ? structural : logical};
+    }
+};
+
+// The padded maps.
+template <typename T, typename Judge>
+struct Cells {
+    FuseSpec spec;
+    Judge judge;
+    const T *structural, *logical;
+
+    __device__ Pair judged(int at) const { return judge.judged(to_float(structural[at]), to_float(logical[at]), at); }
+
+    __device__ Cell padded(int row, int column) const {
+        const int y = row - spec.border, x = column - spec.border;
+        const bool inside = y >= 0 && y < spec.height && x >= 0 && x < spec.width;
+        if (!inside && spec.border_mode == BorderMode::zero) return judge.cell(judge.outside());
+        return judge.cell(judged(min(max(y, 0), spec.height - 1) * spec.width + min(max(x, 0), spec.width - 1)));
+    }
+
+    // Between two cells of a row.
+    __device__ Cell between(int row, LinearTap column) const {
+        const Cell left = padded(row, column.low), right = padded(row, min(column.low + 1, spec.padded_width() - 1));
+        return {lerp(left.structural, right.structural - left.structural, column.weight),
+                lerp(left.logical, right.logical - left.logical, column.weight),
+                lerp(left.fused, right.fused - left.fused, column.weight)};
+    }
+};
+
+// The largest values of some pixels; order keys and peaks of reduce.cuh.
+struct Tops {
     Wide fused = 0;
     unsigned structural = 0, logical = 0;
-    for (Wide i = blockIdx.x * static_cast<Wide>(blockDim.x) + threadIdx.x; i < pixels; i += gridDim.x * blockDim.x) {
-        const LinearTap row = w.rows[i / spec.out_width], column = w.columns[i % spec.out_width];
-        const float value = sample(spec, w.fused, row, column);
-        if (out) out[i] = value;
-        fused = max(fused, static_cast<Wide>(order_key(value)) << 32 | (0xffffffffu - static_cast<unsigned>(i)));
-        structural = max(structural, order_key(sample(spec, w.structural, row, column)));
-        logical = max(logical, order_key(sample(spec, w.logical, row, column)));
+    unsigned bad_structural = 0, bad_logical = 0;  // cells
+
+    __device__ void take(Cell value, Wide index) {
+        fused = max(fused, peak_of(value.fused, index));
+        structural = max(structural, order_key(value.structural));
+        logical = max(logical, order_key(value.logical));
     }
-    fused = block_max(fused);
-    structural = block_max(structural);
-    logical = block_max(logical);
+    __device__ void merge(const Tops& other) {
+        fused = max(fused, other.fused);
+        structural = max(structural, other.structural);
+        logical = max(logical, other.logical);
+        bad_structural += other.bad_structural;
+        bad_logical += other.bad_logical;
+    }
+};
+
+// The two rows of cells around a row of pixels, at one column.
+template <typename T, typename Judge>
+struct Gap {
+    const Cells<T, Judge>& cells;
+    LinearTap column;
+    int above = -2;
+    Cell upper = {}, lower = {};
+
+    __device__ void enter(int row) {
+        if (row == above) return;
+        const int below = min(row + 1, cells.spec.padded_height() - 1);
+        upper = row == above + 1 ? lower : cells.between(row, column);
+        lower = cells.between(below, column);
+        above = row;
+    }
+    __device__ Cell at(float weight) const {
+        return {lerp(upper.structural, lower.structural - upper.structural, weight),
+                lerp(upper.logical, lower.logical - upper.logical, weight),
+                lerp(upper.fused, lower.fused - upper.fused, weight)};
+    }
+};
+
+struct Shared {
+    LinearTap rows[tile_rows];
+    Tops tops[threads];
+};
+
+// source / size of both axes.
+struct Scale {
+    double rows, columns;
+};
+
+// Each block looks at its share of the cells, wherever its pixels are.
+template <typename T, typename Judge>
+__device__ void count_cells(const Cells<T, Judge>& cells, Tops& tops) {
+    const unsigned block = blockIdx.y * gridDim.x + blockIdx.x, step = gridDim.x * gridDim.y * threads;
+    const unsigned count = static_cast<unsigned>(cells.spec.height) * cells.spec.width;
+    for (Wide i = Wide{block} * threads + threadIdx.x; i < count; i += step) {
+        const Pair n = cells.judged(static_cast<int>(i));
+        tops.bad_structural += !can_interpolate(n.structural);
+        tops.bad_logical += !can_interpolate(n.logical);
+    }
+}
+
+template <typename T, typename Judge>
+__global__ void __launch_bounds__(threads) upsample_kernel(Cells<T, Judge> cells, Scale scale, float* out, Tops* tops) {
+    Shared& s = shared_memory<Shared>();
+    const FuseSpec& spec = cells.spec;
+    const int first = blockIdx.y * tile_rows, x = blockIdx.x * threads + threadIdx.x;
+    if (threadIdx.x < tile_rows)
+        s.rows[threadIdx.x] = linear_tap_at(first + threadIdx.x, spec.padded_height(), scale.rows);
+    __syncthreads();
+    Tops own;
+    count_cells(cells, own);
+    if (x < spec.out_width) {
+        Gap<T, Judge> gap{cells, linear_tap_at(x, spec.padded_width(), scale.columns)};
+        for (int row = 0; row < min(tile_rows, spec.out_height - first); ++row) {
+            gap.enter(s.rows[row].low);
+            const Cell value = gap.at(s.rows[row].weight);
+            const Wide index = static_cast<Wide>(first + row) * spec.out_width + x;
+            if (out) out[index] = value.fused;
+            own.take(value, index);
+        }
+    }
+    own = block_merged<threads>(own, s.tops);
+    if (threadIdx.x == 0) tops[blockIdx.y * gridDim.x + blockIdx.x] = own;
+}
+
+__global__ void __launch_bounds__(threads) finish_kernel(int out_width, const Tops* tops, unsigned tiles, double* out) {
+    Tops all;
+    for (unsigned i = threadIdx.x; i < tiles; i += threads) all.merge(tops[i]);
+    all = block_merged<threads>(all, shared_memory<Shared>().tops);
     if (threadIdx.x != 0) return;
-    atomicMax(&w.totals->fused, fused);
-    atomicMax(&w.totals->structural, structural);
-    atomicMax(&w.totals->logical, logical);
-}
-
-__global__ void finish_kernel(FuseSpec spec, const Totals* totals, double* result) {
     const double nan = float_of(0x7fc00000u);
-    const bool finite = totals->bad_structural + totals->bad_logical == 0;
-    const unsigned index = 0xffffffffu - static_cast<unsigned>(totals->fused);
-    result[0] = finite ? value_of_key(static_cast<unsigned>(totals->fused >> 32)) : nan;
-    result[1] = finite ? static_cast<double>(index / spec.out_width) : -1;
-    result[2] = finite ? static_cast<double>(index % spec.out_width) : -1;
-    result[3] = totals->bad_structural == 0 ? value_of_key(totals->structural) : nan;
-    result[4] = totals->bad_logical == 0 ? value_of_key(totals->logical) : nan;
-    result[5] = static_cast<double>(totals->bad_structural + totals->bad_logical);
+    const Wide bad = Wide{all.bad_structural} + all.bad_logical;
+    out[0] = bad == 0 ? value_of(all.fused) : nan;
+    out[1] = bad == 0 ? static_cast<double>(index_of(all.fused) / out_width) : -1;
+    out[2] = bad == 0 ? static_cast<double>(index_of(all.fused) % out_width) : -1;
+    out[3] = all.bad_structural == 0 ? value_of_key(all.structural) : nan;
+    out[4] = all.bad_logical == 0 ? value_of_key(all.logical) : nan;
+    out[5] = static_cast<double>(bad);
 }
 
-int blocks_for(std::size_t work) { return static_cast<int>((work + threads - 1) / threads); }
+dim3 tiles_of(const FuseSpec& spec) {
+    return dim3(blocks_for(spec.out_width, threads), blocks_for(spec.out_height, tile_rows));
+}
+
+template <typename Judge>
+void run(const FuseSpec& spec, const Judge& judge, ConstValues structural, ConstValues logical, float* out,
+         double* result, void* workspace, Stream stream) {
+    const dim3 tiles = tiles_of(spec);
+    const Scale scale{static_cast<double>(spec.padded_height()) / spec.out_height,
+                      static_cast<double>(spec.padded_width()) / spec.out_width};
+    auto* tops = static_cast<Tops*>(workspace);
+    as_typed(structural, [&](const auto* map) {
+        using T = std::remove_const_t<std::remove_pointer_t<decltype(map)>>;
+        const Cells<T, Judge> cells{spec, judge, map, static_cast<const T*>(logical.at)};
+        launch("fuse: upsample", upsample_kernel<T, Judge>, tiles, threads, sizeof(Shared), stream, cells, scale, out,
+               tops);
+    });
+    launch("fuse: finish", finish_kernel, dim3(1), threads, sizeof(Shared), stream, spec.out_width, tops,
+           tiles.x * tiles.y, result);
+}
 
 }  // namespace
 
 std::size_t fuse_workspace_bytes(const FuseSpec& spec) {
-    Workspace unused;
-    return lay_out(spec, nullptr, unused);
+    const dim3 tiles = tiles_of(spec);
+    return sizeof(Tops) * tiles.x * tiles.y;
 }
 
-void fuse(const FuseSpec& spec, const float* structural, const float* logical, float* out, double* result,
+void fuse(const FuseSpec& spec, ConstValues structural, ConstValues logical, float* out, double* result,
           void* workspace, Stream stream) {
-    Workspace w;
-    lay_out(spec, static_cast<char*>(workspace), w);
-    const std::size_t cells = static_cast<std::size_t>(spec.padded_height()) * spec.padded_width();
-    const std::size_t pixels = static_cast<std::size_t>(spec.out_height) * spec.out_width;
-    const std::size_t preparations = std::max<std::size_t>(
-        {cells, static_cast<std::size_t>(spec.out_height), static_cast<std::size_t>(spec.out_width)});
-    check(cudaMemsetAsync(w.totals, 0, sizeof(Totals), stream), "fuse: clear");
-    normalise_kernel<<<blocks_for(preparations), threads, 0, stream>>>(spec, w, structural, logical);
-    check(cudaGetLastError(), "fuse: normalise");
-    upsample_kernel<<<std::min(blocks_for(pixels), max_blocks), threads, 0, stream>>>(spec, w, out);
-    check(cudaGetLastError(), "fuse: upsample");
-    finish_kernel<<<1, 1, 0, stream>>>(spec, w.totals, result);
-    check(cudaGetLastError(), "fuse: finish");
+    run(spec, Normalised{spec}, structural, logical, out, result, workspace, stream);
+}
+
+void fuse_places(const FuseSpec& spec, ConstValues structural, ConstValues logical, const float* places, float* out,
+                 double* result, void* workspace, Stream stream) {
+    run(spec, Deviating{places, spec.height * spec.width}, structural, logical, out, result, workspace, stream);
 }
 
 }  // namespace lad::cuda

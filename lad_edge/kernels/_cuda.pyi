@@ -7,7 +7,7 @@ class DeviceArray(Protocol):
 
 def device_count() -> int: ...
 def device_names() -> list[str]: ...
-def fuse_workspace_bytes(*, map_size: Sequence[int], border: int, size: Sequence[int]) -> int: ...
+def fuse_workspace_bytes(*, size: Sequence[int]) -> int: ...
 def fuse(
     structural: DeviceArray,
     logical: DeviceArray,
@@ -15,6 +15,19 @@ def fuse(
     scale: Sequence[float],
     offset: Sequence[float],
     sigmoid: bool,
+    border: int,
+    border_mode: str,
+    size: Sequence[int],
+    out: DeviceArray | None = None,
+    result: DeviceArray,
+    workspace: DeviceArray,
+    stream: int,
+) -> None: ...
+def fuse_places(
+    structural: DeviceArray,
+    logical: DeviceArray,
+    *,
+    places: DeviceArray,
     border: int,
     border_mode: str,
     size: Sequence[int],

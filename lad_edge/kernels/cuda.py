@@ -1,8 +1,11 @@
-"""Device arrays in, device arrays out: the CUDA twins of the kernels, and which GPUs there are.
+"""Device arrays in, device arrays out: the CUDA twins of `lad_edge.kernels`, and which GPUs there are.
 
-`fuse` has the parameters of `lad_edge.kernels.fuse` and, for a stream that must not wait or allocate: `result`, float64
-(6,), filled in the order of `Fused`; `workspace`, uint8, at least `fuse_workspace_bytes(...)`; `stream`, a cudaStream_t
-as an integer. Every array is a device array (__cuda_array_interface__), C-contiguous.
+They mean what the functions of the same names mean, on device arrays (__cuda_array_interface__) that are C-contiguous. A call returns
+when its work is enqueued on `stream`, a cudaStream_t as an integer, and can be captured in a CUDA graph; it allocates nothing.
+What an engine gives may be float32 or float16. Results lie on the device: `result`, float64, in the order of `Fused` or `Projected`;
+`nonfinite`, int64 (1,), is added to, so that one clearing per frame serves all. A `workspace` is uint8 at a multiple of 256 bytes, with
+any content, not shared by launches that may overlap. Raises TypeError for types and layouts, ValueError for sizes, RuntimeError when
+CUDA refuses a launch.
 """
 
 from __future__ import annotations
@@ -10,11 +13,23 @@ from __future__ import annotations
 from lad_edge.errors import MissingDependencyError
 
 try:
-    from lad_edge.kernels._cuda import device_count, device_names, fuse, fuse_workspace_bytes
+    from lad_edge.kernels._cuda import (
+        device_count,
+        device_names,
+        fuse,
+        fuse_places,
+        fuse_workspace_bytes,
+    )
 except ImportError as exc:
     raise MissingDependencyError(
         "the CUDA kernels are not part of this installation; install the CUDA toolkit and rebuild from source with "
         "`LAD_EDGE_CUDA=1 pip install .`"
     ) from exc
 
-__all__ = ["device_count", "device_names", "fuse", "fuse_workspace_bytes"]
+__all__ = [
+    "device_count",
+    "device_names",
+    "fuse",
+    "fuse_places",
+    "fuse_workspace_bytes",
+]

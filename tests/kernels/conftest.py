@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from cuda_device import ORDERS, HostDevice, open_device
 
 from lad_edge.kernels import _cpu
 
@@ -16,3 +17,9 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     _cpu.use_isa(request.param)
     yield request.param
     _cpu.use_isa(before)
+
+
+@pytest.fixture(params=[*ORDERS, pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> HostDevice:
+    """Runs the test with the CUDA kernels on the host, in every order of their threads, and on a GPU if one is here."""
+    return open_device(request.param)

@@ -24,12 +24,17 @@ struct LinearTap {
     float weight;
 };
 
-LAD_SHARED LinearTap linear_tap(int i, int source, int size) {
-    const double position = (i + 0.5) * (static_cast<double>(source) / size) - 0.5;
+// scale: source / size.
+LAD_SHARED LinearTap linear_tap_at(int i, int source, double scale) {
+    const double position = (i + 0.5) * scale - 0.5;
     if (position <= 0) return {0, 0.0f};
     const int low = static_cast<int>(position);
     if (low >= source - 1) return {source - 1, 0.0f};
     return {low, static_cast<float>(position - low)};
+}
+
+LAD_SHARED LinearTap linear_tap(int i, int source, int size) {
+    return linear_tap_at(i, source, static_cast<double>(source) / size);
 }
 
 // Between two samples. It returns `from` where the slope is 0 and never decreases when weight * slope grows: a row of
