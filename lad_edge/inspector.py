@@ -16,7 +16,7 @@ from lad_edge import bundle as bundles
 from lad_edge.errors import EngineError, ParityError, UsageError
 from lad_edge.gate import Decision, Findings, Gate, Limits
 from lad_edge.kernels import LabelledRegion, label_regions
-from lad_edge.runtime import Runtime, open_runtime, preferred_precision
+from lad_edge.runtime import Runtime, open_plan, open_runtime, preferred_precision
 from lad_edge.scoring import FrameScorer, open_scorer
 from lad_edge.values import Frame, Reason, Region, Result, Scores, Verdict
 
@@ -211,7 +211,11 @@ class Inspector:
 
 
 def _open_engine(bundle: Bundle, options: Options) -> Runtime:
-    """The asked precision, else the fastest one that this machine runs natively and the bundle is calibrated for."""
+    """A plan runs as it was built; a lad at the asked precision, else the fastest that is native here and calibrated for."""
+    device = bundle.manifest.device
+    if device is not None:
+        file = str(bundle.path)
+        return open_plan(device, bundle.graphs(), file=file, runtime=options.runtime, precision=options.precision)
     if options.precision is not None:
         bundle.calibration(options.precision)  # raises with the list of those that there are
     precision = options.precision or preferred_precision(options.runtime, bundle.manifest.calibrations)

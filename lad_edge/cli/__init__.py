@@ -29,10 +29,11 @@ VERBS = {
         "train and measure a grid of detectors, categories and seeds (workstation)",
     ),
     "export": ("lad_edge.cli.export", "turn a trained detector into one .lad file (workstation)"),
+    "build": ("lad_edge.cli.build", "compile an engine file for an NVIDIA GPU"),
     "data": ("lad_edge.cli.data", "check a data set, or make the synthetic one"),
     "calibrate": ("lad_edge.cli.calibrate", "choose another threshold for an engine"),
     "info": ("lad_edge.cli.info", "show what an engine file holds"),
-    "unpack": ("lad_edge.cli.unpack", "write the networks of an engine file as .onnx"),
+    "unpack": ("lad_edge.cli.unpack", "write the networks of an engine file as .onnx and .plan"),
     "bench": ("lad_edge.cli.bench", "measure the latency of an engine on this machine"),
     "doctor": ("lad_edge.cli.doctor", "check that this machine can run engines"),
 }

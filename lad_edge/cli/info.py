@@ -30,7 +30,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, metavar="X.lad")
+    parser.add_argument("file", type=Path, metavar="X.lad", help="or a plan")
     add_json(parser, "the manifest as JSON, with size and sha256 of the file")
     parser.set_defaults(func=run)
 
@@ -59,11 +59,24 @@ def _lines(bundle: Bundle) -> Iterator[str]:
     manifest = bundle.manifest
     yield f"{bundle.path}: {manifest.name}, detector {manifest.detector}, made by lad-edge {manifest.tool_version}"
     yield f"  {_mib(bundle.path.stat().st_size)}, sha256 {bundle.sha256}, verified"
+    yield from _device_lines(bundle)
     yield from _contract_lines(bundle)
     yield from _graph_lines(bundle)
     yield from _calibration_lines(bundle)
     for title in ("parameters", "parity", "metrics", "provenance"):
         yield from _free_lines(title, getattr(manifest, title))
+
+
+def _device_lines(bundle: Bundle) -> Iterator[str]:
+    device = bundle.manifest.device
+    if device is None:
+        return
+    yield "device"
+    targets = ", ".join(device.compute_capabilities)
+    yield f"  {device.precision} engines for compute capability {targets}, {device.runtime} {device.version}"
+    gpu = device.gpu or "a machine without its GPU"
+    versions = [f"{name} {found}" for name, found in (("driver", device.driver), ("CUDA", device.cuda)) if found]
+    yield f"  built on {', '.join([gpu, device.system, *versions])}, from the bundle of sha256 {device.source_sha256}"
 
 
 def _contract_lines(bundle: Bundle) -> Iterator[str]:

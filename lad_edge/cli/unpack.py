@@ -1,4 +1,4 @@
-"""lad-edge unpack: an engine file goes in; its networks come out as plain .onnx files for other tools."""
+"""lad-edge unpack: an engine file goes in; its networks come out as plain .onnx and .plan files for other tools."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from lad_edge.errors import SinkError
 from lad_edge.stream.sinks import write_all
 
 _EPILOG = """\
-example:
+examples:
   lad-edge unpack part.lad part-networks && netron part-networks/detector.onnx
+  lad-edge unpack part.plan part-engines && trtexec --loadEngine=part-engines/detector.plan
+
+A plan gives its engines and the networks that they were built from.
 
 The whole file is verified first. Nothing that is there already is overwritten.
 """
@@ -23,12 +26,12 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     """Adds the verb."""
     parser = verbs.add_parser(
         "unpack",
-        help="write the networks of an engine file as .onnx",
-        description="Writes each network of an engine file as ROLE.onnx into a folder.",
+        help="write the networks of an engine file as .onnx and .plan",
+        description="Writes each network of an engine file as ROLE.onnx into a folder; of a plan the engines too, as ROLE.plan.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, metavar="X.lad")
+    parser.add_argument("file", type=Path, metavar="X.lad", help="or a plan")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="made if it is missing")
     add_json(parser, "the written files as JSON")
     parser.set_defaults(func=run)
@@ -45,12 +48,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def unpack(bundle: Bundle, folder: Path) -> list[Path]:
-    """Writes ROLE.onnx for each graph. Raises SinkError when one exists or cannot be written."""
-    targets = {role: folder / f"{role}.{graph.format}" for role, graph in bundle.manifest.graphs.items()}
-    _check_free(folder, list(targets.values()))
-    for role, path in targets.items():
-        _write_new(path, bundle.graph_bytes(role))
-    return list(targets.values())
+    """Writes ROLE.onnx for each graph, and ROLE.plan for each engine. Raises SinkError when one exists or cannot be written."""
+    contents = {folder / f"{role}.onnx": onnx for role, (_, onnx) in bundle.sources().items()}
+    if bundle.manifest.device is not None:
+        contents |= {folder / f"{role}.plan": engine for role, (_, engine) in bundle.graphs().items()}
+    _check_free(folder, list(contents))
+    for path, content in contents.items():
+        _write_new(path, content)
+    return list(contents)
 
 
 def _check_free(folder: Path, targets: list[Path]) -> None:

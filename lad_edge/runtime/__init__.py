@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING, Protocol
 
+from lad_edge.bundle import ENGINES
 from lad_edge.errors import EngineError, MissingDependencyError, UsageError
 from lad_edge.runtime.cpu import physical_cores
 
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from lad_edge.bundle import Graph
+    from lad_edge.bundle import Device, Graph
 
     Graphs = Mapping[str, tuple[Graph, bytes | memoryview]]
 
-__all__ = ["RUNTIMES", "Runtime", "available", "default_runtime", "open_runtime", "preferred_precision"]
+__all__ = ["RUNTIMES", "Runtime", "available", "default_runtime", "open_plan", "open_runtime", "preferred_precision"]
 
 _FASTEST_FIRST = ("int8", "bf16", "f16", "f32")
 
@@ -31,7 +32,7 @@ _FASTEST_FIRST = ("int8", "bf16", "f16", "f32")
 class Runtime(Protocol):
     """Compiled graphs, ready to run. Used by one thread at a time.
 
-    name: "openvino" or "onnxruntime"; version: of the engine; precision: the one that it executes; device: in words;
+    name: a key of RUNTIMES, or that of a plan; version: of the engine; precision: the one that it executes; device: in words;
     threads: size of its pool.
     """
 
@@ -110,6 +111,25 @@ def open_runtime(
     return engine.open_graphs(graphs, precision, _checked_threads(threads))
 
 
+def open_plan(
+    device: Device, graphs: Graphs, *, file: str, runtime: str | None = None, precision: str | None = None
+) -> Runtime:
+    """Open the engines of a plan on the GPU that they were built for.
+
+    device, graphs: of the bundle, which has checked their hashes; file: its name, for errors. runtime, precision: what the user asks
+    for; None = as it was built. Raises UsageError if the plan was built for other ones, EngineError if it cannot run here, in words
+    that say what was built where, and MissingDependencyError.
+    """
+    for flag, asked, built in (("runtime", runtime, device.runtime), ("precision", precision, device.precision)):
+        if asked not in (None, built):
+            raise UsageError(
+                f"--{flag} {asked}: {file} was built for {built}; leave the flag out, or build another plan with it"
+            )
+    from lad_edge.runtime import tensorrt
+
+    return tensorrt.open_plan(device, graphs, file)
+
+
 def available() -> dict[str, tuple[str, ...]]:
     """Return what can run here: engine → precisions that this machine executes natively."""
     return {name: found for name in RUNTIMES if (found := _installed(name))}
@@ -150,6 +170,10 @@ def _installed(name: str) -> tuple[str, ...] | None:
 
 
 def _engine(name: str) -> Engine:
+    if name in ENGINES:
+        raise EngineError(
+            f"{name} runs plans: make one for its GPU with 'lad-edge build X.lad -o X.plan --runtime {name}'"
+        )
     if name not in RUNTIMES:
         raise UsageError(f"runtime '{name}' is not known; choose one of {', '.join(RUNTIMES)}")
     return RUNTIMES[name]()

@@ -5,14 +5,146 @@ Both flavours have one interface; engines are built in `compiler.py`, never here
 
 from __future__ import annotations
 
+import platform
 from collections import deque
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lad_edge.errors import MissingDependencyError
+import numpy as np
+
+from lad_edge.errors import EngineError, MissingDependencyError
+from lad_edge.runtime.buffers import BufferSets, OpenGraphs
+from lad_edge.runtime.device import Cuda
+from lad_edge.runtime.gpu import find_gpus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from lad_edge.bundle import Device, Graph
+    from lad_edge.runtime import Graphs
 
 EXTRAS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}  # runtime → extra of the installation
+
+
+def open_plan(device: Device, graphs: Graphs, name: str) -> TensorRtRuntime:
+    """Open the engines of a plan. The bundle has checked their sha256: an engine is native code.
+
+    name: of the file, for the error. Raises EngineError where the plan was built for something else, before CUDA starts.
+    """
+    here = list(_differences(device))
+    if here:
+        raise EngineError(
+            f"{name}: built {_built(device)}; here: {', '.join(here)}; rebuild it on the machine that runs it: "
+            f"lad-edge build {name} -o here.plan"
+        )
+    return TensorRtRuntime(device, graphs)
+
+
+class TensorRtRuntime(OpenGraphs):
+    """Engines on one GPU and one stream: host buffers go up, the engine runs, results come down, then `run` returns."""
+
+    threads = 1  # the caller's; the GPU has its own
+
+    def __init__(self, device: Device, graphs: Graphs) -> None:
+        self.name, self.version, self.precision = device.runtime, device.version, device.precision
+        self.device = find_gpus().devices[0].name
+        self.cuda = Cuda()
+        try:
+            with self.cuda.active():
+                runtime = package(self.name).Runtime(logger(self.name))
+                opened = {
+                    role: _Engine(role, graph, data, runtime, self.cuda) for role, (graph, data) in graphs.items()
+                }
+        except BaseException:
+            self.cuda.close()
+            raise
+        super().__init__(opened)
+
+    def close(self) -> None:
+        """Release the engines, then the GPU."""
+        super().close()
+        self.cuda.close()
+
+
+class _Engine:
+    """One engine, its context, and the pinned and device arrays of its inputs and outputs."""
+
+    def __init__(self, role: str, graph: Graph, data: bytes | memoryview, runtime: Any, cuda: Cuda) -> None:
+        self.role, self.graph, self.cuda = role, graph, cuda
+        self.log = logger(graph.format)
+        self.engine = runtime.deserialize_cuda_engine(data)
+        if self.engine is None:
+            raise EngineError(f"graph '{role}': {graph.format} refuses the engine: {self.log.last()}; build it again")
+        _check_tensors(package(graph.format), self.engine, role, graph)
+        self.context = self.engine.create_execution_context()
+        if self.context is None:
+            raise EngineError(f"graph '{role}': {graph.format} cannot start: {self.log.last()}")
+        self.checked = BufferSets(role, graph, _as_they_are)
+        shapes = {**graph.inputs, **graph.outputs}
+        self.pinned = {name: cuda.pinned(shape) for name, shape in shapes.items()}
+        self.on_gpu = {name: cuda.array(shape) for name, shape in shapes.items()}
+        for name, array in self.on_gpu.items():
+            self.context.set_tensor_address(name, array.pointer)
+
+    def run(self, buffers: dict[str, NDArray[np.float32]]) -> None:
+        buffers = self.checked(buffers)
+        stream = self.cuda.stream
+        with self.cuda.active():
+            for name in self.graph.inputs:
+                np.copyto(self.pinned[name], buffers[name])
+                stream.upload(self.pinned[name], self.on_gpu[name])
+            if not self.context.execute_async_v3(stream.handle):
+                raise EngineError(f"graph '{self.role}': {self.graph.format} failed: {self.log.last()}")
+            for name in self.graph.outputs:
+                stream.download(self.on_gpu[name], self.pinned[name])
+            stream.synchronize()
+        for name in self.graph.outputs:
+            np.copyto(buffers[name], self.pinned[name])
+
+
+def _as_they_are(buffers: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    return dict(buffers)
+
+
+def _check_tensors(trt: Any, engine: Any, role: str, graph: Graph) -> None:
+    """An engine is built from the ONNX beside it, but nothing in its bytes is proof of that."""
+    found = {}
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        kind = "input" if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT else "output"
+        found[name] = (kind, engine.get_tensor_dtype(name) == trt.float32, tuple(engine.get_tensor_shape(name)))
+    stated = {name: ("input", True, tuple(shape)) for name, shape in graph.inputs.items()}
+    stated |= {name: ("output", True, tuple(shape)) for name, shape in graph.outputs.items()}
+    if found != stated:
+        raise EngineError(f"graph '{role}': the engine has other inputs or outputs than the plan says; build it again")
+
+
+def _differences(device: Device) -> Iterator[str]:
+    """What is not here as the plan needs it, each in words."""
+    system = f"{platform.system()} {platform.machine()}"
+    if system != device.system:
+        yield system
+    gpus = find_gpus()
+    if not gpus.devices:
+        yield gpus.problem
+    elif gpus.devices[0].compute_capability not in device.compute_capabilities:
+        yield f"{gpus.devices[0].name} of compute capability {gpus.devices[0].compute_capability}"
+    try:
+        found = version(device.runtime)
+    except MissingDependencyError as exc:
+        yield str(exc)
+    else:
+        if found != device.version:
+            yield f"{device.runtime} {found}"
+
+
+def _built(device: Device) -> str:
+    where = f"on {device.gpu}, " if device.gpu else ""
+    targets = ", ".join(device.compute_capabilities)
+    return f"for compute capability {targets} by {device.runtime} {device.version} ({where}{device.system})"
 
 
 @cache

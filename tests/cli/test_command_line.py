@@ -105,7 +105,7 @@ def test_every_exit_code_of_the_errors_is_in_the_help(capfd: pytest.CaptureFixtu
     assert {kind.exit_code for kind in classes if issubclass(kind, errors.LadEdgeError)} <= shown
 
 
-@pytest.mark.parametrize("verb", ["run", "demo", "calibrate", "info", "unpack", "bench", "doctor"])
+@pytest.mark.parametrize("verb", ["run", "demo", "calibrate", "build", "info", "unpack", "bench", "doctor"])
 def test_every_edge_verb_teaches_and_speaks_json_without_torch(verb: str) -> None:
     program = (
         "import sys; from lad_edge.cli import main\n"

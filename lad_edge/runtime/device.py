@@ -1,0 +1,174 @@
+"""CUDA through pycuda: one context, a stream, events, pinned and device arrays. Nothing else imports pycuda.
+
+A device array has `__cuda_array_interface__`, a stream its handle as an integer: the kernels of `lad_edge.kernels.cuda` and
+TensorRT take both.
+"""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+from functools import cache
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lad_edge.errors import EngineError, MissingDependencyError
+from lad_edge.runtime.gpu import find_gpus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import DTypeLike, NDArray
+    from typing_extensions import Self
+
+
+class Cuda:
+    """The primary context of a GPU, which the CUDA runtime of kernels and engines uses too.
+
+    Used by one thread at a time: whatever needs the GPU runs inside `with cuda.active():`, in any thread. Raises EngineError
+    where there is no GPU and MissingDependencyError without pycuda.
+    """
+
+    def __init__(self, ordinal: int = 0) -> None:
+        driver = _driver()
+        with _translated(driver):
+            driver.init()
+            self.context: Any = driver.Device(ordinal).retain_primary_context()
+        with self.active():
+            self.stream = Stream(driver.Stream())
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Make the context current for this thread; errors of the driver leave as EngineError."""
+        if self.context is None:
+            raise EngineError("the GPU is closed; open it again")
+        driver = _driver()
+        with _translated(driver):
+            self.context.push()
+            try:
+                yield
+            finally:
+                driver.Context.pop()
+
+    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> NDArray[Any]:
+        """Return a host array that the GPU reads and writes by itself, without staging; filled with zeros."""
+        with self.active():
+            array: NDArray[Any] = _driver().pagelocked_zeros(shape, np.dtype(dtype))
+        return array
+
+    def array(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> DeviceArray:
+        """Return an array on the GPU; its values are whatever was there."""
+        kind = np.dtype(dtype)
+        with self.active():
+            return DeviceArray(shape, kind, _driver().mem_alloc(prod(shape) * kind.itemsize))
+
+    def close(self) -> None:
+        """Let go of the context; arrays and streams made with it must be gone or unused."""
+        if self.context is not None:
+            self.stream, context, self.context = None, self.context, None  # type: ignore[assignment]
+            context.detach()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class DeviceArray:
+    """C-contiguous memory on the GPU."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], allocation: Any) -> None:
+        self.shape, self.dtype, self._allocation = shape, dtype, allocation
+
+    @property
+    def pointer(self) -> int:
+        """Address on the device."""
+        return int(self._allocation)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Version 3 of the interface; the caller's stream orders the accesses."""
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.pointer, False),
+            "strides": None,
+            "version": 3,
+        }
+
+
+class Stream:
+    """Work in the order of its calls; each returns before the work is done."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    @property
+    def handle(self) -> int:
+        """The CUstream (cudaStream_t) as an integer."""
+        return int(self._stream.handle)
+
+    def upload(self, source: NDArray[Any], target: DeviceArray) -> None:
+        """Copy a pinned array to the GPU."""
+        _driver().memcpy_htod_async(target.pointer, source, self._stream)
+
+    def download(self, source: DeviceArray, target: NDArray[Any]) -> None:
+        """Copy from the GPU into a pinned array."""
+        _driver().memcpy_dtoh_async(target, source.pointer, self._stream)
+
+    def record(self) -> Event:
+        """Return a mark behind everything that was enqueued so far."""
+        event = _driver().Event()
+        event.record(self._stream)
+        return Event(event)
+
+    def after(self, event: Event) -> None:
+        """Let what follows here wait for a mark of another stream."""
+        self._stream.wait_for_event(event.event)
+
+    def synchronize(self) -> None:
+        """Wait until everything is done; errors of the work appear here."""
+        self._stream.synchronize()
+
+
+class Event:
+    """A mark in a stream."""
+
+    def __init__(self, event: Any) -> None:
+        self.event = event
+
+    def elapsed_ms(self, earlier: Event) -> float:
+        """Wait for the mark and return the time since an earlier one."""
+        self.event.synchronize()
+        return float(self.event.time_since(earlier.event))
+
+
+@cache
+def _driver() -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a driver that does not fit, which is the ImportError too
+            import pycuda.driver as driver
+    except ImportError as exc:
+        problem = find_gpus().problem
+        raise MissingDependencyError(
+            f"pycuda cannot be imported ({exc}){'; ' + problem if problem else ''}; pip install 'lad-edge[cuda]', which "
+            "compiles it: that needs a C++ compiler and the CUDA toolkit with its nvcc first on PATH"
+        ) from exc
+    return driver
+
+
+@contextmanager
+def _translated(driver: Any) -> Iterator[None]:
+    try:
+        yield
+    except driver.MemoryError as exc:
+        raise EngineError(
+            f"the GPU has too little free memory ({exc}); end what else uses it, see 'nvidia-smi'"
+        ) from exc
+    except driver.Error as exc:
+        problem = find_gpus().problem
+        raise EngineError(f"CUDA failed: {exc}{'; ' + problem if problem else ''}; see 'lad-edge doctor'") from exc
