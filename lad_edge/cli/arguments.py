@@ -81,7 +81,11 @@ def roi_px(text: str) -> tuple[int, int, int, int]:
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """--runtime, --precision and --threads, alike for every verb that runs an engine."""
     group = parser.add_argument_group("engine")
-    group.add_argument("--runtime", choices=("openvino", "onnxruntime"), help="default: the best one installed here")
+    group.add_argument(
+        "--runtime",
+        choices=("openvino", "onnxruntime", "onnxruntime_cuda", "tensorrt", "tensorrt_rtx"),
+        help="default: the best one installed for this CPU; a plan has its own",
+    )
     group.add_argument("--precision", help="one that the bundle is calibrated for (see 'lad-edge info'); f32, bf16")
     group.add_argument("--threads", type=positive_int, metavar="N", help="threads of the engine; default: all cores")
 

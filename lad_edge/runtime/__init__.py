@@ -84,7 +84,17 @@ def _onnxruntime() -> Engine:
     return onnxruntime
 
 
-RUNTIMES: dict[str, Callable[[], Engine]] = {"openvino": _openvino, "onnxruntime": _onnxruntime}
+def _onnxruntime_cuda() -> Engine:
+    from lad_edge.runtime import onnxruntime_cuda
+
+    return onnxruntime_cuda
+
+
+RUNTIMES: dict[str, Callable[[], Engine]] = {
+    "openvino": _openvino,
+    "onnxruntime": _onnxruntime,
+    "onnxruntime_cuda": _onnxruntime_cuda,
+}
 
 
 def open_runtime(
@@ -162,10 +172,10 @@ def preferred_precision(name: str | None = None, among: Iterable[str] | None = N
 
 
 def _installed(name: str) -> tuple[str, ...] | None:
-    """Return the precisions of an engine; None if its package is not installed."""
+    """Return the precisions of an engine; None if its package is not installed or finds nothing to run on."""
     try:
         return _engine(name).precisions()
-    except MissingDependencyError:
+    except (MissingDependencyError, EngineError):
         return None
 
 

@@ -6,6 +6,7 @@ TensorRT take both.
 
 from __future__ import annotations
 
+import ctypes
 import warnings
 from contextlib import contextmanager
 from functools import cache
@@ -15,13 +16,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lad_edge.errors import EngineError, MissingDependencyError
-from lad_edge.runtime.gpu import find_gpus
+from lad_edge.runtime.gpu import LIBRARY, find_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import DTypeLike, NDArray
     from typing_extensions import Self
+
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: nobody's work on the default stream holds ours up
+_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may go on using CUDA while a frame is captured
 
 
 class Cuda:
@@ -37,7 +41,7 @@ class Cuda:
             driver.init()
             self.context: Any = driver.Device(ordinal).retain_primary_context()
         with self.active():
-            self.stream = Stream(driver.Stream())
+            self.stream = Stream(driver.Stream(_NON_BLOCKING))
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -129,6 +133,19 @@ class Stream:
         """Let what follows here wait for a mark of another stream."""
         self._stream.wait_for_event(event.event)
 
+    @contextmanager
+    def capture(self) -> Iterator[CapturedWork]:
+        """Record what is enqueued inside instead of doing it; afterwards `launch` does all of it by one call.
+
+        Raises EngineError if something inside cannot be captured.
+        """
+        work = CapturedWork(self.handle)
+        _call("cuStreamBeginCapture_v2", ctypes.c_void_p(self.handle), _THREAD_LOCAL)
+        try:
+            yield work
+        finally:
+            work.end()
+
     def synchronize(self) -> None:
         """Wait until everything is done; errors of the work appear here."""
         self._stream.synchronize()
@@ -144,6 +161,37 @@ class Event:
         """Wait for the mark and return the time since an earlier one."""
         self.event.synchronize()
         return float(self.event.time_since(earlier.event))
+
+
+class CapturedWork:
+    """A CUDA graph of one stream. pycuda has no CUDA graphs: libcuda itself is called, by its stable C interface."""
+
+    def __init__(self, stream: int) -> None:
+        self._stream, self._graph, self._executable = ctypes.c_void_p(stream), ctypes.c_void_p(), ctypes.c_void_p()
+
+    def end(self) -> None:
+        """End the capture and make it ready to run; called by `Stream.capture`."""
+        _call("cuStreamEndCapture", self._stream, ctypes.byref(self._graph))
+        _call("cuGraphInstantiateWithFlags", ctypes.byref(self._executable), self._graph, ctypes.c_ulonglong(0))
+
+    def launch(self) -> None:
+        """Enqueue all of it on the stream that it was captured from."""
+        _call("cuGraphLaunch", self._executable, self._stream)
+
+    def close(self) -> None:
+        """Free it; it must not be running."""
+        for name, handle in (("cuGraphExecDestroy", self._executable), ("cuGraphDestroy", self._graph)):
+            if handle.value is not None:
+                _call(name, handle)
+                handle.value = None
+
+
+def _call(name: str, *arguments: Any) -> None:
+    status = getattr(ctypes.CDLL(LIBRARY), name)(*arguments)
+    if status:
+        raise EngineError(
+            f"CUDA failed: {name} gave error {status}; the frame cannot be captured as one CUDA graph here"
+        )
 
 
 @cache

@@ -6,7 +6,7 @@ import ctypes
 from dataclasses import dataclass
 from pathlib import Path
 
-_LIBRARY = "libcuda.so.1"
+LIBRARY = "libcuda.so.1"
 _COMPUTE_CAPABILITY_MAJOR, _COMPUTE_CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
 _PROBLEMS = {
     100: "the driver finds no GPU; check that it is plugged in and that the container was given it (--gpus all)",
@@ -37,9 +37,9 @@ class Gpus:
 def find_gpus() -> Gpus:
     """Ask the driver; a machine without one is an answer, not an error."""
     try:
-        cuda = ctypes.CDLL(_LIBRARY)
+        cuda = ctypes.CDLL(LIBRARY)
     except OSError:
-        return Gpus(problem=f"no NVIDIA driver ({_LIBRARY} is not installed)")
+        return Gpus(problem=f"no NVIDIA driver ({LIBRARY} is not installed)")
     status = cuda.cuInit(0)
     if status:
         remedy = _PROBLEMS.get(status, "check 'nvidia-smi'")

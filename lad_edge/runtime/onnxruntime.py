@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: the portable reference. The only file that knows its API and its errors."""
+"""ONNX Runtime on the CPU: the portable reference. What knows its API and its errors serves `onnxruntime_cuda.py` too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lad_edge.runtime.buffers import BufferSets, OpenGraphs, checked_onnx
 from lad_edge.runtime.cpu import device_name, return_free_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -23,7 +23,7 @@ _SAME_AS_REQUESTED = 1
 
 
 @cache
-def _onnxruntime() -> Any:
+def package() -> Any:
     """Import ONNX Runtime once; its memory arena grows by what is asked for, not by powers of two."""
     try:
         import onnxruntime
@@ -43,7 +43,7 @@ def _onnxruntime() -> Any:
 
 def precisions() -> tuple[str, ...]:
     """Return f32: reduced precision on the CPU would need another ONNX file."""
-    _onnxruntime()
+    package()
     return ("f32",)
 
 
@@ -58,22 +58,54 @@ class OnnxRuntime(OpenGraphs):
     name = "onnxruntime"
 
     def __init__(self, graphs: Graphs, precision: str, threads: int) -> None:
-        self.version = str(_onnxruntime().__version__)
+        self.version = str(package().__version__)
         self.precision, self.threads = precision, threads
         self.device = device_name()
-        super().__init__({role: _Session(role, graph, data, threads) for role, (graph, data) in graphs.items()})
+        options = session_options(threads)
+        opened = {
+            role: Session(role, graph, data, options, ["CPUExecutionProvider"])
+            for role, (graph, data) in graphs.items()
+        }
+        super().__init__(opened)
 
 
-class _Session:
-    """One graph and its session."""
+def session_options(threads: int) -> Any:
+    """Return the settings that every session has."""
+    options = package().SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERROR_LEVEL
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # same latency, and the cores rest
+    return options
 
-    def __init__(self, role: str, graph: Graph, data: bytes | memoryview, threads: int) -> None:
+
+class Session:
+    """One graph and its session, on host buffers wherever it computes.
+
+    providers: as ONNX Runtime takes them; remedy: what to do if it refuses the graph.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        graph: Graph,
+        data: bytes | memoryview,
+        options: Any,
+        providers: Sequence[Any],
+        remedy: str = "export it again",
+    ) -> None:
         self.role, self.graph = role, graph
-        self.session = _open_session(role, checked_onnx(role, graph, data), threads)
+        onnx = checked_onnx(role, graph, data)
+        try:
+            self.session = package().InferenceSession(onnx, options, providers=providers)
+        except _errors() as exc:
+            raise EngineError(f"graph '{role}': ONNX Runtime cannot load it: {_first_line(exc)}; {remedy}") from exc
         return_free_memory()
         self.binding_for = BufferSets(role, graph, self._bind)
 
     def run(self, buffers: dict[str, NDArray[np.float32]]) -> None:
+        """Run it on a set of buffers; see `lad_edge.runtime.Runtime.run`."""
         binding = self.binding_for(buffers)
         try:
             self.session.run_with_iobinding(binding)
@@ -87,19 +119,6 @@ class _Session:
             bind = binding.bind_input if name in self.graph.inputs else binding.bind_output
             bind(name, "cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
         return binding
-
-
-def _open_session(role: str, data: bytes, threads: int) -> Any:
-    options = _onnxruntime().SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _ERROR_LEVEL
-    options.add_session_config_entry("session.use_env_allocators", "1")
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # same latency, and the cores rest
-    try:
-        return _onnxruntime().InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except _errors() as exc:
-        raise EngineError(f"graph '{role}': ONNX Runtime cannot load it: {_first_line(exc)}; export it again") from exc
 
 
 @cache

@@ -65,8 +65,10 @@ class TensorRtRuntime(OpenGraphs):
 
     def close(self) -> None:
         """Release the engines, then the GPU."""
-        super().close()
-        self.cuda.close()
+        if self.cuda.context is not None:
+            with self.cuda.active():
+                super().close()
+            self.cuda.close()
 
 
 class _Engine:

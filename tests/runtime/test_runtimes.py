@@ -265,6 +265,19 @@ def test_an_unknown_runtime_is_named() -> None:
         open_runtime("tflite", {})
 
 
+@pytest.mark.skipif("onnxruntime" not in INSTALLED, reason="ONNX Runtime is not installed")
+@pytest.mark.skipif("onnxruntime_cuda" in INSTALLED, reason="this machine runs ONNX Runtime on a GPU")
+def test_onnx_runtime_without_a_gpu_does_not_fall_back_to_the_cpu() -> None:
+    with pytest.raises((MissingDependencyError, EngineError), match=r"has no CUDA; pip|needs an NVIDIA GPU"):
+        open_runtime("onnxruntime_cuda", {"conv": conv_relu()})
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx"])
+def test_a_runtime_of_plans_names_the_command_that_makes_one(name: str) -> None:
+    with pytest.raises(EngineError, match=rf"{name} runs plans: .*lad-edge build X.lad -o X.plan --runtime {name}"):
+        open_runtime(name, {"conv": conv_relu()})
+
+
 # choosing
 
 
@@ -303,9 +316,8 @@ def test_a_missing_package_is_named_with_its_command(package: str) -> None:
 
 
 @pytest.mark.skipif(len(INSTALLED) < 2, reason="needs OpenVINO and ONNX Runtime")
-@pytest.mark.parametrize("package", ["openvino", "onnxruntime"])
-def test_the_other_engine_is_the_default_where_one_is_missing(package: str) -> None:
-    (other,) = set(runtime.RUNTIMES) - {package}
+@pytest.mark.parametrize(("package", "other"), [("openvino", "onnxruntime"), ("onnxruntime", "openvino")])
+def test_the_other_engine_is_the_default_where_one_is_missing(package: str, other: str) -> None:
     hide = f"import sys; sys.modules['{package}'] = None\n"
     assert python(hide + "from lad_edge import runtime; print(runtime.default_runtime())") == other
 
