@@ -31,6 +31,7 @@ __all__ = [
     "Preprocess",
     "Projected",
     "Quantizer",
+    "RidgeTables",
     "distance_map",
     "fuse",
     "fuse_places",
@@ -61,6 +62,33 @@ class Codebook(NamedTuple):
     entries: NDArray[np.float32]
     bias: NDArray[np.float32]
     memory: NDArray[np.float32] | None = None
+
+
+class RidgeTables(NamedTuple):
+    """What the masked ridge knows of good parts, all float32 and C-contiguous; C channels, context of r, q directions.
+
+    A picture is side x side cells, side even; 2 x 2 of them are a region. Regions: in row-major order of their
+    (side / 2, side / 2) grid; the cells of one: upper left, upper right, lower left, lower right. Each region is hidden
+    in turn and predicted from all others by way of r numbers; `reference.masked_ridge` says it in a few lines.
+
+    mean: (regions, 4, C), what good parts have at each place. scale: (C,), one over the standard deviation of each channel.
+    context: (regions, r, C), what the mean of a region's four cells adds to the context. prediction: (regions, 4, r, C),
+    from the context of all other regions to the cells of this one. whitening: (C, C); a residual (row) times this is
+    white: what is left of good parts has the identity as its pooled covariance. fine_directions: (regions, 4, q, C), in
+    white coordinates, where the residual of good parts varies at this cell, times the root of the share gamma by which
+    that shortens the distance. coarse_directions: (regions, q, C), the same of the mean of a region's four residuals.
+    gain: (3,), factors of the squared distances: fine, coarse, own; none below 0.
+    (Ours: LADMIM's masked modelling, methods.md 6, in closed form.)
+    """
+
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    context: NDArray[np.float32]
+    prediction: NDArray[np.float32]
+    whitening: NDArray[np.float32]
+    fine_directions: NDArray[np.float32]
+    coarse_directions: NDArray[np.float32]
+    gain: NDArray[np.float32]
 
 
 class Fused(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lad_edge.kernels import Codebook, Fused, LabelledRegion, Projected
+from lad_edge.kernels import Codebook, Fused, LabelledRegion, Projected, RidgeTables
 
 # Beyond this a float32 difference of two values can overflow; the kernels count such cells as non-finite.
 INTERPOLATION_LIMIT = float(np.float32(2.0**126))
@@ -200,6 +200,43 @@ def masked_histogram_score(
     powers = np.exp(logits.astype(np.float64) - logits.max(axis=2, keepdims=True))
     predicted, counted = (values / values.sum(axis=2, keepdims=True) for values in (powers, counts))
     return np.asarray(np.abs(predicted - counted).sum(axis=(1, 2)))
+
+
+def masked_ridge(
+    cells: NDArray[np.float32], tables: RidgeTables
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Distances of finite (C, side, side) cells from good parts: fine, coarse and own; see `kernels.RidgeTables`.
+
+    fine: (side, side), of each cell's residual. coarse: (side / 2, side / 2), of the mean of each region's four residuals.
+    own: (side, side), how unusual each cell is by itself, without asking the other regions.
+    """
+    mean, scale, context, prediction, whitening, fine, coarse, gain = (table.astype(np.float64) for table in tables)
+    z = (region_cells(cells) - mean) * scale
+    added = np.einsum("grc,gc->gr", context, z.mean(1))
+    residual = z - np.einsum("gr,gkrc->gkc", added.sum(0) - added, prediction)
+    of_residuals = cell_map(np.sqrt(gain[0] * squared_distances(residual @ whitening, fine)))
+    of_regions = np.sqrt(gain[1] * squared_distances(residual.mean(1) @ whitening, coarse))
+    of_cells = cell_map(np.sqrt(gain[2] * squared_distances(z @ whitening, fine)))
+    return of_residuals, of_regions.reshape(cells.shape[1] // 2, -1), of_cells
+
+
+def region_cells(cells: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(regions, 4, C) of (C, side, side), in the order of `kernels.RidgeTables`."""
+    channels, side, _ = cells.shape
+    split = cells.astype(np.float64).reshape(channels, side // 2, 2, side // 2, 2)
+    return np.asarray(split.transpose(1, 3, 2, 4, 0).reshape(-1, 4, channels))
+
+
+def cell_map(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(side, side) of (regions, 4): undoes the order of `region_cells`."""
+    side = round(len(values) ** 0.5)
+    return np.asarray(values.reshape(side, side, 2, 2).transpose(0, 2, 1, 3).reshape(2 * side, 2 * side))
+
+
+def squared_distances(white: NDArray[np.float64], directions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(...) of white coordinates (..., C) less their parts along directions (..., q, C), where good parts vary."""
+    along = np.einsum("...qc,...c->...q", directions, white)
+    return np.asarray(np.maximum((white**2).sum(-1) - (along**2).sum(-1), 0))
 
 
 def label_regions(anomaly_map: NDArray[np.float32], threshold: float, *, min_area_px: int = 1) -> list[LabelledRegion]:
