@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
@@ -194,22 +193,12 @@ def _progress(role: str, started: float) -> Callable[[str, float], None]:
 
 
 def _device(source: Bundle, target: Target, precision: str, *, here: bool) -> Device:
+    from lad_edge.runtime.compiler import identity
     from lad_edge.runtime.gpu import Gpus, find_gpus
-    from lad_edge.runtime.tensorrt import version
 
-    gpus = find_gpus() if here else Gpus()
     origin = source.manifest.device
-    return Device(
-        runtime=target.runtime,
-        version=version(target.runtime),
-        compute_capabilities=target.compute_capabilities,
-        precision=precision,
-        gpu=gpus.devices[0].name if gpus.devices else None,
-        driver=gpus.driver,
-        cuda=gpus.cuda,
-        system=f"{platform.system()} {platform.machine()}",
-        source_sha256=source.sha256 if origin is None else origin.source_sha256,
-    )
+    source_sha256 = source.sha256 if origin is None else origin.source_sha256
+    return identity(target, precision, source_sha256, find_gpus() if here else Gpus())
 
 
 def _tensors(source: Bundle, manifest: Manifest, engines: dict[str, bytes]) -> dict[str, Any]:

@@ -10,36 +10,21 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lad_edge import __version__
-from lad_edge.errors import LadEdgeError
+from lad_edge.cli.gpu_checks import check_gpus, check_tensorrt
+from lad_edge.cli.trial import Finding, trial_finding, trial_graph
+from lad_edge.errors import LadEdgeError, MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _OLDEST_OPENCV = (4, 12)
 _LOW_DISK_BYTES = 1 << 30
-_SIDE = 64
-_TOLERANCE = {"f32": 1e-5, "bf16": 2e-2, "f16": 2e-3, "int8": 1e-1}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report. status: "ok", "warn" or "fail"; remedy: what to do, empty when all is well."""
-
-    name: str
-    status: str
-    detail: str
-    remedy: str = ""
-
-    def as_dict(self) -> dict[str, str]:
-        """For --json."""
-        return asdict(self)
 
 
 def check_versions() -> Iterator[Finding]:
@@ -86,14 +71,11 @@ def check_opencv() -> Iterator[Finding]:
 
 def check_runtimes() -> Iterator[Finding]:
     """A small network on each engine at each precision, compared with numpy."""
-    from lad_edge.runtime import RUNTIMES, available, default_runtime
+    from lad_edge.runtime import RUNTIMES, default_runtime
 
-    usable, default = available(), default_runtime()
+    default = default_runtime()
     for name in RUNTIMES:
-        if name not in usable:
-            yield Finding(name, "ok", "not installed (optional)", "")
-        for precision in usable.get(name, ()):
-            yield _try_runtime(name, precision, ", the default here" if name == default else "")
+        yield from _try_precisions(name, ", the default here" if name == default else "")
 
 
 def check_kernels() -> Iterator[Finding]:
@@ -150,64 +132,36 @@ CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "cpu": check_cpu,
     "opencv": check_opencv,
     "runtimes": check_runtimes,
+    "gpu": check_gpus,
+    "tensorrt": check_tensorrt,
     "kernels": check_kernels,
     "cameras": check_cameras,
     "disk": check_disk,
 }
 
 
+def _try_precisions(name: str, note: str) -> Iterator[Finding]:
+    from lad_edge.runtime import RUNTIMES
+
+    try:
+        precisions = RUNTIMES[name]().precisions()
+    except MissingDependencyError:
+        yield Finding(name, "ok", "not installed (optional)")
+    except LadEdgeError as exc:
+        yield Finding(name, "ok", f"not used here: {exc}")
+    else:
+        yield from (_try_runtime(name, precision, note) for precision in precisions)
+
+
 def _try_runtime(name: str, precision: str, note: str) -> Finding:
-    from lad_edge.bundle import Graph
     from lad_edge.runtime import open_runtime
 
-    shape = (1, _SIDE, _SIDE)
-    graph = Graph("graph/trial", "onnx", {"x": shape}, {"y": shape})
-    x = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
-    y, start_ns = np.empty(shape, np.float32), time.monotonic_ns()
+    start_ns, remedy = time.monotonic_ns(), f"pip install --force-reinstall {name}"
     try:
-        with open_runtime(name, {"trial": (graph, trial_network(shape))}, precision=precision) as runtime:
-            runtime.run("trial", x=x, y=y)
-            version, took_ms = runtime.version, (time.monotonic_ns() - start_ns) / 1e6
+        with open_runtime(name, {"trial": trial_graph()}, precision=precision) as runtime:
+            return trial_finding(runtime, start_ns, remedy, note)
     except LadEdgeError as exc:
-        return Finding(name, "fail", f"{precision}: {exc}", f"pip install --force-reinstall {name}")
-    meant = np.maximum(x @ x, 0.0)
-    error = float(np.abs(y - meant).max() / np.abs(meant).max())
-    if not error <= _TOLERANCE[precision]:
-        return Finding(name, "fail", f"{precision}: wrong by {error:.1e}", f"pip install --force-reinstall {name}")
-    return Finding(
-        name, "ok", f"{version} {precision}: open and first result {took_ms:.0f} ms, error {error:.1e}{note}"
-    )
-
-
-def trial_network(shape: tuple[int, ...]) -> bytes:
-    """ONNX bytes of y = relu(x · x) for float32 of this shape, encoded by hand: the edge has no onnx package."""
-    dims = b"".join(_message(1, _integer(1, size)) for size in shape)
-    tensor_type = _message(2, _message(1, _integer(1, 1) + _message(2, dims)))  # TypeProto.tensor_type: FLOAT, shape
-    nodes = _node("MatMul", ("x", "x"), "product") + _node("Relu", ("product",), "y")
-    values = _message(11, _text(1, "x") + tensor_type) + _message(12, _text(1, "y") + tensor_type)
-    graph = nodes + _text(2, "trial") + values
-    return _integer(1, 8) + _message(7, graph) + _message(8, _text(1, "") + _integer(2, 18))  # IR 8, opset 18
-
-
-def _node(operator: str, inputs: tuple[str, ...], output: str) -> bytes:
-    return _message(1, b"".join(_text(1, name) for name in inputs) + _text(2, output) + _text(4, operator))
-
-
-def _text(field: int, value: str) -> bytes:
-    return _message(field, value.encode())
-
-
-def _message(field: int, content: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(content)) + content
-
-
-def _integer(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
-
-
-def _varint(value: int) -> bytes:
-    low = value & 0x7F
-    return bytes([low]) if value < 0x80 else bytes([low | 0x80]) + _varint(value >> 7)
+        return Finding(name, "fail", f"{precision}: {exc}", remedy)
 
 
 def _sync_ms() -> float | None:

@@ -8,7 +8,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from lad_edge.cli.arguments import add_json, print_json
-from lad_edge.cli.checks import CHECKS, Finding
+from lad_edge.cli.checks import CHECKS
+from lad_edge.cli.trial import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,4 +66,4 @@ def _line(finding: Finding) -> str:
     colour, mark = _MARKS[finding.status]
     shown = f"{colour}{mark}\033[0m" if sys.stdout.isatty() else mark
     remedy = f"\n       → {finding.remedy}" if finding.remedy else ""
-    return f"{shown}   {finding.name:<14} {finding.detail}{remedy}"
+    return f"{shown}   {finding.name:<16} {finding.detail}{remedy}"

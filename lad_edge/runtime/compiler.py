@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lad_edge.bundle import Device
 from lad_edge.errors import EngineError, MissingDependencyError, UsageError
 from lad_edge.runtime.buffers import checked_onnx
-from lad_edge.runtime.gpu import find_gpus
+from lad_edge.runtime.gpu import Gpus, find_gpus
 from lad_edge.runtime.tensorrt import EXTRAS, logger, package, sentence, version
 
 if TYPE_CHECKING:
@@ -47,6 +49,21 @@ def choose_target(runtime: str | None, cross: Sequence[str] = ()) -> Target:
         for capability in found:
             _check_supported(capability)
     return Target(runtime, found)
+
+
+def identity(target: Target, precision: str, source_sha256: str, gpus: Gpus) -> Device:
+    """Return what stands in a plan about its engines. gpus: of this machine if it is the target's, else `Gpus()`."""
+    return Device(
+        runtime=target.runtime,
+        version=version(target.runtime),
+        compute_capabilities=target.compute_capabilities,
+        precision=precision,
+        gpu=gpus.devices[0].name if gpus.devices else None,
+        driver=gpus.driver,
+        cuda=gpus.cuda,
+        system=f"{platform.system()} {platform.machine()}",
+        source_sha256=source_sha256,
+    )
 
 
 def installed() -> tuple[str, ...]:

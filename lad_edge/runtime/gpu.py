@@ -26,12 +26,16 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Gpus:
-    """What the driver says. cuda: newest CUDA that it runs; driver: its version; problem: why there is no GPU, with the remedy."""
+    """What the driver says. cuda: newest CUDA that it runs; driver: its version.
+
+    problem: why there is no GPU, with the remedy; broken: there is a driver, but it does not start.
+    """
 
     devices: tuple[Gpu, ...] = ()
     cuda: str | None = None
     driver: str | None = None
     problem: str = ""
+    broken: bool = False
 
 
 def find_gpus() -> Gpus:
@@ -43,7 +47,8 @@ def find_gpus() -> Gpus:
     status = cuda.cuInit(0)
     if status:
         remedy = _PROBLEMS.get(status, "check 'nvidia-smi'")
-        return Gpus(driver=driver_version(), problem=f"CUDA does not start (error {status}): {remedy}")
+        problem = f"CUDA does not start (error {status}): {remedy}"
+        return Gpus(driver=driver_version(), problem=problem, broken=True)
     version, count = ctypes.c_int(), ctypes.c_int()
     cuda.cuDriverGetVersion(ctypes.byref(version))
     cuda.cuDeviceGetCount(ctypes.byref(count))

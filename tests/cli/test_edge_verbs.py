@@ -19,7 +19,7 @@ from tiny import HEIGHT, WIDTH, good_picture, spotted_picture
 from lad_edge import bundle as bundles
 from lad_edge.cli import demo, main
 from lad_edge.cli.arguments import duration_ms, size_px
-from lad_edge.cli.checks import trial_network
+from lad_edge.cli.trial import trial_network
 
 MakeBundle = Callable[..., Path]
 
