@@ -214,8 +214,8 @@ def _open_engine(bundle: Bundle, options: Options) -> Runtime:
     """A plan runs as it was built; a lad at the asked precision, else the fastest that is native here and calibrated for."""
     device = bundle.manifest.device
     if device is not None:
-        file = str(bundle.path)
-        return open_plan(device, bundle.graphs(), file=file, runtime=options.runtime, precision=options.precision)
+        asked = {"runtime": options.runtime, "precision": options.precision}
+        return open_plan(device, bundle.graphs(), bundle.caches(), file=str(bundle.path), **asked)
     if options.precision is not None:
         bundle.calibration(options.precision)  # raises with the list of those that there are
     precision = options.precision or preferred_precision(options.runtime, bundle.manifest.calibrations)

@@ -22,6 +22,8 @@ def check_contents(manifest: Manifest, tensors: Mapping[str, NDArray[Any]]) -> N
     """Refuse graphs, calibrations and golden frames that do not fit the manifest or each other."""
     for role, graph in manifest.graphs.items():
         _check_graph(role, graph, tensors)
+    for role, cache in manifest.device.caches.items() if manifest.device else ():
+        _bytes(tensors, cache, f"device.caches.{role}")
     _check_network_input(manifest)
     frames = _tensor(tensors, manifest.golden.frames, "golden.frames")
     _check_frames(frames, manifest.contract)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from lad_edge.bundle.fields import Fields, checked_line, checked_list, checked_sha256, checked_word
+from lad_edge.bundle.layout import checked_tensor_name
 from lad_edge.bundle.refused import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ENGINES = ("tensorrt", "tensorrt_rtx")
 PRECISIONS = ("f32", "bf16", "f16", "int8")
@@ -20,7 +25,8 @@ class Device:
 
     runtime: "tensorrt" or "tensorrt_rtx", with its version. compute_capabilities: of the GPUs, such as "8.9". precision: of the engines.
     gpu, driver, cuda: of the machine that built it, None where it has no GPU (or does not say). system: such as "Linux x86_64".
-    source_sha256: of the bundle that it was built from.
+    source_sha256: of the bundle that it was built from. caches: role → tensor of what TensorRT-RTX compiled when the plan was first run on
+    the GPU; without them it compiles at every start.
     """
 
     runtime: str
@@ -32,6 +38,7 @@ class Device:
     cuda: str | None
     system: str
     source_sha256: str
+    caches: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_device(value: object) -> Device:
@@ -47,6 +54,7 @@ def parse_device(value: object) -> Device:
         cuda=fields.optional("cuda", checked_line),
         system=checked_line(fields.take("system"), "device.system"),
         source_sha256=checked_sha256(fields.text("source_sha256"), "device.source_sha256"),
+        caches=fields.each("caches", checked_tensor_name),
     )
     fields.end()
     return device

@@ -72,6 +72,13 @@ def check_tensor_name(name: str) -> str:
     return name
 
 
+def checked_tensor_name(value: object, where: str) -> str:
+    """Return `value` if it is text that names a tensor."""
+    if not isinstance(value, str):
+        raise Refused("MANIFEST", f"'{where}': expected the name of a tensor, came {str(value)[:80]!r}")
+    return check_tensor_name(value)
+
+
 def describe(name: str, array: NDArray[Any]) -> TensorInfo:
     """Return dtype, shape and hash of an array that is about to be written (C order, little-endian)."""
     check_tensor_name(name)

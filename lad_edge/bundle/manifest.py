@@ -17,7 +17,7 @@ from lad_edge.bundle.fields import (
     finite_number,
     plain,
 )
-from lad_edge.bundle.layout import DTYPES, MAX_DIMS, MAX_TENSORS, TensorInfo, check_tensor_name
+from lad_edge.bundle.layout import DTYPES, MAX_DIMS, MAX_TENSORS, TensorInfo, check_tensor_name, checked_tensor_name
 from lad_edge.bundle.refused import Refused
 
 if TYPE_CHECKING:
@@ -189,6 +189,10 @@ def _check_formats(manifest: Manifest) -> None:
             raise Refused(
                 "MANIFEST", f"'graphs.{role}.format': expected {expected} in this {manifest.kind}, came {graph.format}"
             )
+    if device is not None and not set(device.caches) <= set(manifest.graphs):
+        raise Refused(
+            "MANIFEST", f"'device.caches': expected roles of the graphs, came {', '.join(device.caches)[:80]}"
+        )
     if device is not None and device.precision not in manifest.calibrations:
         raise Refused("MANIFEST", f"key 'calibrations.{device.precision}' is missing, which is the engines' precision")
 
@@ -271,16 +275,10 @@ def _calibration(value: object, where: str) -> Calibration:
         scores=check_tensor_name(fields.text("scores")),
         envelope=_envelope(fields.numbers("envelope", 2), f"{where}.envelope"),
         golden_scores=check_tensor_name(fields.text("golden_scores")),
-        places=fields.optional("places", _tensor_name),
+        places=fields.optional("places", checked_tensor_name),
     )
     fields.end()
     return calibration
-
-
-def _tensor_name(value: object, where: str) -> str:
-    if not isinstance(value, str):
-        raise Refused("MANIFEST", f"'{where}': expected the name of a tensor, came {str(value)[:80]!r}")
-    return check_tensor_name(value)
 
 
 def _policy(value: object, where: str) -> Policy:

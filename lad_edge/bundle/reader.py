@@ -66,6 +66,11 @@ class Bundle:
         source = graph if graph.source is None else replace(graph, tensor=graph.source, format="onnx", source=None)
         return source, self.tensors[source.tensor].data
 
+    def caches(self) -> dict[str, memoryview]:
+        """Return role → what TensorRT-RTX compiled for the GPU of a plan; empty if it has not yet."""
+        device = self.manifest.device
+        return {} if device is None else {role: self.tensors[name].data for role, name in device.caches.items()}
+
     def graph_bytes(self, role: str) -> memoryview:
         """Return the bytes of a graph, without a copy; EngineError if there is none of that role."""
         if role not in self.manifest.graphs:

@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     device = _device(source, target, args.precision, here=not cross)
     manifest = plan_manifest(source, device, parity)
     tensors = _tensors(source, manifest, built.engines)
-    sha256 = bundles.write(out, manifest, tensors) if cross else _write_proven(out, manifest, tensors)
+    sha256 = bundles.write(out, manifest, tensors) if cross else _write_proven(out, manifest, device, tensors)
     if args.json:
         print_json({"path": str(out), "sha256": sha256, **_document(device, built), "parity": parity})
     else:
@@ -202,27 +202,31 @@ def _device(source: Bundle, target: Target, precision: str, *, here: bool) -> De
 
 
 def _tensors(source: Bundle, manifest: Manifest, engines: dict[str, bytes]) -> dict[str, Any]:
-    networks_of_source = {graph.tensor for graph in source.manifest.graphs.values()}
-    networks_of_source |= {graph.tensor for graph, _ in source.sources().values()}
-    tensors = {name: array for name, array in source.tensors.items() if name not in networks_of_source}
+    replaced = {graph.tensor for graph in source.manifest.graphs.values()}
+    replaced |= {graph.tensor for graph, _ in source.sources().values()}
+    replaced |= set(source.manifest.device.caches.values()) if source.manifest.device else set()
+    tensors = {name: array for name, array in source.tensors.items() if name not in replaced}
     for role, (_, onnx) in source.sources().items():
         tensors[f"onnx/{role}"] = np.frombuffer(onnx, np.uint8)
         tensors[manifest.graphs[role].tensor] = np.frombuffer(engines[role], np.uint8)
     return tensors
 
 
-def _write_proven(out: Path, manifest: Manifest, tensors: dict[str, Any]) -> str:
+def _write_proven(out: Path, manifest: Manifest, device: Device, tensors: dict[str, Any]) -> str:
     """Write a plan for this machine under another name, judge its golden frames by its engines, and only then call it `out`."""
     from lad_edge.inspector import Inspector
+    from lad_edge.runtime.tensorrt import TensorRtRuntime
 
     trial = out.with_name(f".{out.name}.trial")
     try:
-        sha256 = bundles.write(trial, manifest, tensors)
-        Inspector(bundles.read(trial)).close()  # raises ParityError
-        trial.replace(out)
+        bundles.write(trial, manifest, tensors)
+        with Inspector(bundles.read(trial)) as inspector:  # raises ParityError
+            compiled = inspector.runtime.compiled() if isinstance(inspector.runtime, TensorRtRuntime) else {}
     finally:
         trial.unlink(missing_ok=True)
-    return sha256
+    caches = {f"cache/{role}": np.frombuffer(cache, np.uint8) for role, cache in compiled.items()}
+    proven = replace(device, caches={role: f"cache/{role}" for role in compiled})
+    return bundles.write(out, replace(manifest, device=proven), tensors | caches)
 
 
 def _document(device: Device, built: Built) -> dict[str, Any]:

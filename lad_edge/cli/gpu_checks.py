@@ -103,9 +103,8 @@ def _try_tensorrt(runtime: str, remedy: str) -> Finding:
     if not gpus.devices:
         return Finding(runtime, "ok", f"{found}: builds engines for other machines, a small one in {took}")
     device = identity(target, "f32", "0" * 64, gpus)
-    with open_plan(
-        device, {"trial": (replace(graph, format=runtime, source="onnx/trial"), engine)}, file="trial"
-    ) as plan:
+    graphs = {"trial": (replace(graph, format=runtime, source="onnx/trial"), engine)}
+    with open_plan(device, graphs, {}, file="trial") as plan:
         return trial_finding(plan, time.monotonic_ns(), remedy, f", built in {took}")
 
 

@@ -122,12 +122,18 @@ def open_runtime(
 
 
 def open_plan(
-    device: Device, graphs: Graphs, *, file: str, runtime: str | None = None, precision: str | None = None
+    device: Device,
+    graphs: Graphs,
+    caches: Mapping[str, memoryview],
+    *,
+    file: str,
+    runtime: str | None = None,
+    precision: str | None = None,
 ) -> Runtime:
     """Open the engines of a plan on the GPU that they were built for.
 
-    device, graphs: of the bundle, which has checked their hashes; file: its name, for errors. runtime, precision: what the user asks
-    for; None = as it was built. Raises UsageError if the plan was built for other ones, EngineError if it cannot run here, in words
+    device, graphs, caches: of the bundle, which has checked their hashes; file: its name, for errors. runtime, precision: what the user
+    asks for; None = as it was built. Raises UsageError if the plan was built for other ones, EngineError if it cannot run here, in words
     that say what was built where, and MissingDependencyError.
     """
     for flag, asked, built in (("runtime", runtime, device.runtime), ("precision", precision, device.precision)):
@@ -137,7 +143,7 @@ def open_plan(
             )
     from lad_edge.runtime import tensorrt
 
-    return tensorrt.open_plan(device, graphs, file)
+    return tensorrt.open_plan(device, graphs, caches, file)
 
 
 def available() -> dict[str, tuple[str, ...]]:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 EXTRAS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}  # runtime → extra of the installation
 
 
-def open_plan(device: Device, graphs: Graphs, name: str) -> TensorRtRuntime:
-    """Open the engines of a plan. The bundle has checked their sha256: an engine is native code.
+def open_plan(device: Device, graphs: Graphs, caches: Mapping[str, memoryview], name: str) -> TensorRtRuntime:
+    """Open the engines of a plan. The bundle has checked the sha256 of engines and caches: both are native code.
 
     name: of the file, for the error. Raises EngineError where the plan was built for something else, before CUDA starts.
     """
@@ -40,7 +40,7 @@ def open_plan(device: Device, graphs: Graphs, name: str) -> TensorRtRuntime:
             f"{name}: built {_built(device)}; here: {', '.join(here)}; rebuild it on the machine that runs it: "
             f"lad-edge build {name} -o here.plan"
         )
-    return TensorRtRuntime(device, graphs)
+    return TensorRtRuntime(device, graphs, caches)
 
 
 class TensorRtRuntime(OpenGraphs):
@@ -48,40 +48,48 @@ class TensorRtRuntime(OpenGraphs):
 
     threads = 1  # the caller's; the GPU has its own
 
-    def __init__(self, device: Device, graphs: Graphs) -> None:
+    def __init__(self, device: Device, graphs: Graphs, caches: Mapping[str, memoryview]) -> None:
         self.name, self.version, self.precision = device.runtime, device.version, device.precision
         self.device = find_gpus().devices[0].name
         self.cuda = Cuda()
+        self.engines: dict[str, _Engine] = {}
         try:
             with self.cuda.active():
                 runtime = package(self.name).Runtime(logger(self.name))
-                opened = {
-                    role: _Engine(role, graph, data, runtime, self.cuda) for role, (graph, data) in graphs.items()
-                }
+                for role, (graph, data) in graphs.items():
+                    self.engines[role] = _Engine(role, graph, runtime, data, caches.get(role), self.cuda)
         except BaseException:
             self.cuda.close()
             raise
-        super().__init__(opened)
+        super().__init__(self.engines)
+
+    def compiled(self) -> dict[str, bytes]:
+        """Return role → what TensorRT-RTX compiled for this GPU so far, to be kept in the plan; TensorRT compiles nothing."""
+        caches = ((role, engine.compiled()) for role, engine in self.engines.items())
+        return {role: cache for role, cache in caches if cache}
 
     def close(self) -> None:
         """Release the engines, then the GPU."""
         if self.cuda.context is not None:
             with self.cuda.active():
                 super().close()
+                self.engines = {}
             self.cuda.close()
 
 
 class _Engine:
     """One engine, its context, and the pinned and device arrays of its inputs and outputs."""
 
-    def __init__(self, role: str, graph: Graph, data: bytes | memoryview, runtime: Any, cuda: Cuda) -> None:
+    def __init__(
+        self, role: str, graph: Graph, runtime: Any, data: bytes | memoryview, cache: memoryview | None, cuda: Cuda
+    ) -> None:
         self.role, self.graph, self.cuda = role, graph, cuda
         self.log = logger(graph.format)
-        self.engine = runtime.deserialize_cuda_engine(data)
-        if self.engine is None:
+        engine = runtime.deserialize_cuda_engine(data)
+        if engine is None:
             raise EngineError(f"graph '{role}': {graph.format} refuses the engine: {self.log.last()}; build it again")
-        _check_tensors(package(graph.format), self.engine, role, graph)
-        self.context = self.engine.create_execution_context()
+        _check_tensors(package(graph.format), engine, role, graph)
+        self.cache, self.context = _start(engine, cache)
         if self.context is None:
             raise EngineError(f"graph '{role}': {graph.format} cannot start: {self.log.last()}")
         self.checked = BufferSets(role, graph, _as_they_are)
@@ -92,19 +100,41 @@ class _Engine:
             self.context.set_tensor_address(name, array.pointer)
 
     def run(self, buffers: dict[str, NDArray[np.float32]]) -> None:
-        buffers = self.checked(buffers)
-        stream = self.cuda.stream
+        buffers, stream = self.checked(buffers), self.cuda.stream
         with self.cuda.active():
             for name in self.graph.inputs:
                 np.copyto(self.pinned[name], buffers[name])
                 stream.upload(self.pinned[name], self.on_gpu[name])
-            if not self.context.execute_async_v3(stream.handle):
-                raise EngineError(f"graph '{self.role}': {self.graph.format} failed: {self.log.last()}")
+            self.enqueue()
             for name in self.graph.outputs:
                 stream.download(self.on_gpu[name], self.pinned[name])
             stream.synchronize()
         for name in self.graph.outputs:
             np.copyto(buffers[name], self.pinned[name])
+
+    def enqueue(self) -> None:
+        """Run on the device arrays, behind what the stream has to do already; returns at once."""
+        if not self.context.execute_async_v3(self.cuda.stream.handle):
+            raise EngineError(f"graph '{self.role}': {self.graph.format} failed: {self.log.last()}")
+
+    def compiled(self) -> bytes:
+        """What was compiled for this GPU, none if nothing is."""
+        return b"" if self.cache is None else bytes(self.cache.serialize())
+
+
+def _start(engine: Any, cache: memoryview | None) -> tuple[Any, Any]:
+    """Return the runtime cache of TensorRT-RTX (None for TensorRT) and a context.
+
+    A cache of another driver or version is refused by its own header and compiled anew.
+    """
+    settings = engine.create_runtime_config() if hasattr(engine, "create_runtime_config") else None
+    if settings is None or not hasattr(settings, "create_runtime_cache"):
+        return None, engine.create_execution_context()
+    compiled = settings.create_runtime_cache()
+    if cache is not None:
+        compiled.deserialize(cache)
+    settings.set_runtime_cache(compiled)
+    return compiled, engine.create_execution_context(settings)
 
 
 def _as_they_are(buffers: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:

@@ -46,6 +46,13 @@ def test_a_plan_is_written_again_to_the_same_bytes(plan: Path, tmp_path: Path) -
     assert bundle.write(tmp_path / "again.plan", read.manifest, read.tensors) == read.sha256
 
 
+def test_a_plan_keeps_what_was_compiled_on_its_gpu(plan: Path, tmp_path: Path) -> None:
+    assert bundle.read(plan).caches() == {}
+    compiled = {**plan_tensors(), "cache/main": np.arange(9, dtype=np.uint8)}
+    bundle.write(tmp_path / "x.plan", plan_manifest(caches={"main": "cache/main"}), compiled)
+    assert bytes(bundle.read(tmp_path / "x.plan").caches()["main"]) == bytes(range(9))
+
+
 def test_a_lad_has_no_key_of_a_plan_and_is_its_own_source(tmp_path: Path) -> None:
     bundle.write(tmp_path / "sample.lad", sample_manifest(), sample_tensors())
     read = bundle.read(tmp_path / "sample.lad")
@@ -71,6 +78,9 @@ REWRITTEN: dict[str, tuple[Change, str]] = {
     "number for text": (lambda m: m["device"].update(compute_capabilities=[8.9]), "MANIFEST: .*compute_capabilities"),
     "no target": (lambda m: m["device"].update(compute_capabilities=[]), "MANIFEST: .*compute_capabilities"),
     "source hash": (lambda m: m["device"].update(source_sha256="F" * 64), "MANIFEST: .*'device.source_sha256'"),
+    "a cache of nothing": (lambda m: m["device"].update(caches={"x": "tables/half"}), "MANIFEST: .*'device.caches'"),
+    "a lost cache": (lambda m: m["device"].update(caches={"main": "x"}), "MANIFEST: .*'device.caches.main'"),
+    "a cache of floats": (lambda m: m["device"].update(caches={"main": "tables/half"}), "SHAPE: .*as U8"),
     "two lines": (lambda m: m["device"].update(gpu="a\nb"), "MANIFEST: .*'device.gpu'.*one line"),
     "precision": (lambda m: m["device"].update(precision="f16"), "MANIFEST: .*'calibrations.f16' is missing"),
     "no source": (lambda m: m["graphs"]["main"].pop("source"), "MANIFEST: .*'graphs.main.source' is missing"),

@@ -154,7 +154,7 @@ from bundle_samples import plan_manifest, plan_tensors
 from lad_edge.errors import LadEdgeError
 from lad_edge.runtime import open_plan
 device = replace(plan_manifest().device, version={version!r})
-try: open_plan(device, {{}}, file="x.plan")
+try: open_plan(device, {{}}, {{}}, file="x.plan")
 except LadEdgeError as exc: print(exc)
 """
 
