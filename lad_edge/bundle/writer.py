@@ -66,19 +66,33 @@ def write(path: str | os.PathLike[str], manifest: Manifest, tensors: Mapping[str
 
 
 def replace_threshold(
-    path: str | os.PathLike[str], out: str | os.PathLike[str], thresholds: Mapping[str, tuple[float, Policy]]
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    thresholds: Mapping[str, tuple[float, Policy]],
+    scores: Mapping[str, NDArray[np.float64]] | None = None,
 ) -> str:
     """Write a copy of a bundle with other thresholds, precision → (threshold, policy), and return its sha256.
 
-    `out` may be `path`. Raises as `read` and `write`, and EngineError for a precision without calibration.
+    `out` may be `path`. scores: precision → the sorted scores that its threshold rests on; None = as they were. Raises as `read` and
+    `write`, and EngineError for a precision without calibration.
     """
     bundle = read(path)
+    names = {precision: f"calibration/{precision}/scores" for precision in scores or {}}
     changed = {
-        precision: replace(bundle.calibration(precision), threshold=threshold, policy=policy)
+        precision: replace(
+            bundle.calibration(precision),
+            threshold=threshold,
+            policy=policy,
+            scores=names.get(precision, bundle.calibration(precision).scores),
+        )
         for precision, (threshold, policy) in thresholds.items()
     }
     calibrations = {**bundle.manifest.calibrations, **changed}
-    return write(out, replace(bundle.manifest, calibrations=calibrations), bundle.tensors)
+    left = {calibration.scores for calibration in bundle.manifest.calibrations.values()}
+    left -= {calibration.scores for calibration in calibrations.values()}
+    tensors = {name: tensor for name, tensor in bundle.tensors.items() if name not in left}
+    tensors |= {names[precision]: values for precision, values in (scores or {}).items()}
+    return write(out, replace(bundle.manifest, calibrations=calibrations), tensors)
 
 
 def _chunks(manifest: Manifest, tensors: Mapping[str, NDArray[Any]]) -> Iterator[bytes | memoryview]:

@@ -34,7 +34,8 @@ examples:
 The plan holds the engines, the networks that they were built from and everything that the portable file holds. On the machine with the
 GPU the golden frames are judged by the engines before the plan is written; with --cross that happens when the plan is first opened.
 --precision f16 halves the weights and doubles the speed of matrix units; sums, normalisations and what is compared stay in f32. The
-converted networks must give the golden frames their scores on this CPU first; the calibration is that of f32.
+converted networks must give the golden frames their scores on this CPU first. The calibration is that of f32, until
+'lad-edge calibrate part.plan --good FOLDER' measures good parts on the GPU.
 """
 
 _CALIBRATED_AS = {

@@ -1,13 +1,29 @@
-"""lad-edge calibrate: an engine file and a policy go in; the same engine with another threshold comes out."""
+"""lad-edge calibrate: an engine file and a policy go in; the same engine with another threshold comes out.
+
+With good pictures the scores that the threshold rests on are measured again, by the engine that runs here.
+"""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from lad_edge.bundle import Bundle, Policy, read, replace_threshold
-from lad_edge.cli.arguments import add_json, print_json
+from lad_edge.cli.arguments import add_engine_options, add_json, print_json
+from lad_edge.errors import DataError, UsageError
 from lad_edge.thresholds import POLICY_HELP, Threshold, choose, parse_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from lad_edge.inspector import Inspector
+    from lad_edge.values import Frame
 
 _EPILOG = """\
 policies:
@@ -18,8 +34,11 @@ policies:
 examples:
   lad-edge calibrate part.lad --policy conformal:2%
   lad-edge calibrate part.lad --policy fixed:0.12 -o part-strict.lad
+  lad-edge calibrate part.plan --policy conformal:2% --good this-week/good
 
-The scores of the good validation images stand in the file, for each precision; no image and no training is needed.
+The scores of the good validation images stand in the file, for each precision; no image and no training is needed. --good replaces those
+of the precision that runs here by the scores of other good pictures, which no training has seen: after a change of light or camera, or
+for a plan whose precision nobody has calibrated.
 """
 
 
@@ -32,9 +51,13 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, metavar="X.lad")
+    parser.add_argument("file", type=Path, metavar="X.lad", help="or a plan")
     parser.add_argument("--policy", required=True, metavar="POLICY", help=POLICY_HELP.replace("%", "%%"))
     parser.add_argument("-o", "--out", type=Path, metavar="Y.lad", help="default: the file itself, replaced at once")
+    parser.add_argument(
+        "--good", metavar="FOLDER|VIDEO", help="pictures of good parts: measure their scores by the engine first"
+    )
+    add_engine_options(parser)
     add_json(parser, "the old and new thresholds as JSON")
     parser.set_defaults(func=run)
 
@@ -43,8 +66,11 @@ def run(args: argparse.Namespace) -> int:
     """Writes the bundle with its new thresholds and says what changed."""
     policy, parameter = parse_policy(args.policy)
     bundle, out = read(args.file), args.out or args.file
-    chosen = {name: choose(bundle.scores(name), policy, parameter) for name in bundle.manifest.calibrations}
-    sha256 = replace_threshold(args.file, out, {name: _for_bundle(threshold) for name, threshold in chosen.items()})
+    measured = {} if args.good is None else _measured(bundle, args)
+    scores = measured or {name: bundle.scores(name) for name in bundle.manifest.calibrations}
+    chosen = {name: choose(values, policy, parameter) for name, values in scores.items()}
+    thresholds = {name: _for_bundle(threshold) for name, threshold in chosen.items()}
+    sha256 = replace_threshold(args.file, out, thresholds, measured)
     if args.json:
         print_json({"path": str(out), "sha256": sha256, "thresholds": _document(bundle, chosen)})
     else:
@@ -52,6 +78,37 @@ def run(args: argparse.Namespace) -> int:
             old = bundle.manifest.calibrations[precision].threshold
             print(f"{out}: {precision}: threshold {old:.6g} → {threshold.value:.6g} ({threshold.statement})")
     return 0
+
+
+def _measured(bundle: Bundle, args: argparse.Namespace) -> dict[str, NDArray[np.float64]]:
+    """Precision that runs here → the scores of good pictures. Raises DataError for a picture that cannot be judged."""
+    from lad_edge.inspector import Inspector, Options
+
+    options = Options(args.runtime, args.precision, args.threads, maps_for=frozenset())
+    with Inspector(bundle, options) as inspector:
+        scores = [_score(inspector, frame) for frame in _frames(args.good)]
+        return {inspector.runtime.precision: np.sort(np.array(scores, np.float64))}
+
+
+def _frames(text: str) -> Iterator[Frame]:
+    from lad_edge.stream.sources import open_source
+
+    source = open_source(text)
+    if source.live:
+        raise UsageError("--good takes files: nobody has looked at the parts of a live source")
+    source.open()
+    try:
+        for seq, frame in enumerate(iter(source.read, None), 1):
+            yield replace(frame, seq=seq)
+    finally:
+        source.close()
+
+
+def _score(inspector: Inspector, frame: Frame) -> float:
+    result = inspector.inspect(frame)
+    if result.score is None:
+        raise DataError(f"{frame.frame_id} cannot be judged: {result.detail}; take it out of --good")
+    return result.score
 
 
 def _for_bundle(threshold: Threshold) -> tuple[float, Policy]:

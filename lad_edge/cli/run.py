@@ -70,7 +70,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--engine", type=Path, required=True, metavar="X.lad", help="made by 'lad-edge export'")
+    parser.add_argument(
+        "--engine",
+        type=Path,
+        required=True,
+        metavar="X.lad",
+        help="made by 'lad-edge export', or a plan of 'lad-edge build'",
+    )
     _add_source_options(parser)
     _add_output_options(parser)
     parser.add_argument("--threshold", type=finite_float, help="replaces the one in the bundle")

@@ -112,3 +112,18 @@ def test_a_plan_with_another_threshold_keeps_its_engines(plan: Path) -> None:
     assert after.calibration("f32").threshold == 9.0
     assert after.manifest.device == before.manifest.device
     assert bytes(after.graph_bytes("main")) == ENGINE
+
+
+def test_new_scores_of_a_precision_leave_those_of_the_others(tmp_path: Path) -> None:
+    manifest = plan_manifest(precision="f16")
+    shared = {"f16": manifest.calibrations["f32"], **manifest.calibrations}
+    golden = replace(manifest.golden, tolerance={"f32": 1e-3, "f16": 2e-2})
+    path = tmp_path / "x.plan"
+    bundle.write(path, replace(manifest, calibrations=shared, golden=golden), plan_tensors())
+    before, scores = bundle.read(path), np.array([0.25, 0.5])
+    policy = replace(before.calibration("f16").policy, n=2)
+    bundle.replace_threshold(path, path, {"f16": (0.5, policy)}, {"f16": scores})
+    after = bundle.read(path)
+    np.testing.assert_array_equal(after.scores("f16"), scores)
+    np.testing.assert_array_equal(after.scores("f32"), before.scores("f32"))
+    assert after.calibration("f32") == before.calibration("f32")

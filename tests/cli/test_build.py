@@ -93,6 +93,12 @@ def test_a_plan_is_built_again_from_itself(plan: Path, tiny_bundle: Path, tmp_pa
     assert set(second.tensors) == set(first.tensors)
 
 
+def test_the_same_file_gives_the_same_plan(tiny_bundle: Path, tmp_path: Path) -> None:
+    for name in ("a.plan", "b.plan"):
+        assert main(["build", str(tiny_bundle), "-o", str(tmp_path / name), "--cross", "sm_89"]) == 0
+    assert (tmp_path / "a.plan").read_bytes() == (tmp_path / "b.plan").read_bytes()
+
+
 def test_info_shows_the_device(plan: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(plan)]) == 0
     text = capfd.readouterr().out

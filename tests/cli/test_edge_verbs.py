@@ -230,6 +230,42 @@ def test_calibrate_does_not_weaken_a_promise_that_it_cannot_keep(
     assert not out.exists()
 
 
+@pytest.fixture
+def good_parts(tmp_path: Path) -> Path:
+    """Twenty good parts of a darker and noisier camera."""
+    folder = tmp_path / "good"
+    folder.mkdir()
+    for i in range(20):
+        cv2.imwrite(str(folder / f"{i:02}.png"), (good_picture(100 + i) * 0.9).astype(np.uint8))
+    return folder
+
+
+def test_calibrate_measures_good_parts_by_the_engine_that_runs_here(
+    tiny_bundle: Path, tmp_path: Path, good_parts: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new.lad"
+    words = ["calibrate", str(tiny_bundle), "--policy", "quantile:0.5", "--good", str(good_parts), "-o", str(out)]
+    assert main([*words, "--precision", "f32"]) == 0
+    assert "n = 20" in capfd.readouterr().out
+    old, new = bundles.read(tiny_bundle), bundles.read(out)
+    scores = new.scores("f32")
+    assert len(scores) == 20
+    assert scores[9] <= new.calibration("f32").threshold <= scores[10] + 1e-3 * np.ptp(scores)
+    assert len(new.tensors) == len(old.tensors)
+    assert run(out, "--source", good_parts) == 0
+    verdicts = [json.loads(line)["verdict"] for line in capfd.readouterr().out.splitlines()]
+    assert verdicts.count("OK") == 10
+
+
+def test_calibrate_takes_no_picture_that_cannot_be_judged(
+    tiny_bundle: Path, tmp_path: Path, pictures: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["calibrate", str(tiny_bundle), "--policy", "quantile:0.5", "--good", str(pictures)]
+    assert main([*words, "-o", str(tmp_path / "new.lad")]) == 2
+    assert "6.jpg cannot be judged" in capfd.readouterr().err
+    assert not (tmp_path / "new.lad").exists()
+
+
 def test_bench_measures_each_stage_and_the_bare_engine(tiny_bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = ["bench", str(tiny_bundle), "--frames", "12", "--warmup", "2", "--interval", "0,1ms", "--json"]
     assert main(words) == 0
