@@ -15,6 +15,7 @@ class Tolerance(NamedTuple):
 
 PREPROCESS = Tolerance(0, 5e-6, "float32 weights and sums of up to ~40 x 40 taps on a 0..1 scale over std >= 0.2")
 PREPROCESS_PILLOW_GREY = Tolerance(0, 1.0, "grey levels: Pillow rounds to bytes after each axis, ours never does")
+HALF_PRECISION = Tolerance(4.9e-4, 3e-8, "one rounding to 11 bits; below 6e-5 to steps of 6e-8")
 DISTANCE_MAP = Tolerance(3e-6, 0, "float32 sums of up to 400 squares in channel order: about sqrt(400) half ulps")
 DISTANCE_MAP_COSINE = Tolerance(
     5e-6, 1e-6, "the same, and four such sums in the cosine, of which 1 - cos cancels to ulps of 1"

@@ -1,6 +1,4 @@
 // lad_edge.kernels._cuda: device arrays through __cuda_array_interface__; imports anywhere, with or without a GPU.
-#include <pybind11/stl.h>
-
 #include "cuda_bindings.hpp"
 
 PYBIND11_MODULE(_cuda, m) {
@@ -16,5 +14,9 @@ PYBIND11_MODULE(_cuda, m) {
     m.def("device_names", &lad::cuda::device_names,
           "Names of the GPUs that this process can use; [] without a driver.");
     m.def("device_count", [] { return lad::cuda::device_names().size(); }, "How many there are; 0 without a driver.");
+    bind_cuda_preprocess(m);
     bind_cuda_maps(m);
+    bind_cuda_project(m);
+    bind_cuda_histogram(m);
+    bind_cuda_quantizer(m);
 }

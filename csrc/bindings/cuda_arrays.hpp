@@ -1,9 +1,13 @@
 // Checks of device arrays (__cuda_array_interface__): form, type and place; what they hold stays on the device.
 #pragma once
 
+#include <pybind11/stl.h>
+
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
+#include <numeric>
 #include <utility>
 
 #include "arrays.hpp"
@@ -67,10 +71,18 @@ inline DeviceArray packed_device_array(const py::object& object, const std::stri
     return a;
 }
 
-// Of the shape, or with one leading 1 more.
+inline py::ssize_t element_count(const Shape& shape) {
+    return std::accumulate(shape.begin(), shape.end(), py::ssize_t{1}, std::multiplies<>());
+}
+
+// The shape without a leading 1 where it has one dimension more than `ndim`.
+inline Shape without_batch(const Shape& shape, std::size_t ndim) {
+    const bool batch_of_one = shape.size() == ndim + 1 && shape[0] == 1;
+    return {shape.begin() + (batch_of_one ? 1 : 0), shape.end()};
+}
+
 inline void expect_shape(const DeviceArray& a, const Shape& expected, const std::string& name) {
-    const bool batch_of_one = a.shape.size() == expected.size() + 1 && a.shape[0] == 1;
-    require(Shape(a.shape.begin() + (batch_of_one ? 1 : 0), a.shape.end()) == expected,
+    require(without_batch(a.shape, expected.size()) == expected,
             name + ": expected shape " + shape_text(expected) + ", got " + shape_text(a.shape));
 }
 

@@ -5,6 +5,10 @@
 
 namespace lad::bindings {
 
+void bind_cuda_preprocess(py::module_& m);
 void bind_cuda_maps(py::module_& m);
+void bind_cuda_project(py::module_& m);
+void bind_cuda_histogram(py::module_& m);
+void bind_cuda_quantizer(py::module_& m);
 
 }  // namespace lad::bindings

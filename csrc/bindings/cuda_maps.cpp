@@ -1,12 +1,39 @@
-#include <pybind11/stl.h>
-
-#include <optional>
+#include <cmath>
 
 #include "cuda_bindings.hpp"
 #include "fuse_spec.hpp"
 
 namespace lad::bindings {
 namespace {
+
+constexpr py::ssize_t max_positions = py::ssize_t{1} << 32;
+
+void checked_count_nonfinite(const py::object& values_object, const py::object& nonfinite, std::uintptr_t stream) {
+    const DeviceArray a = packed_device_array(values_object, "values", {type_f4, type_f2});
+    const auto count = static_cast<std::size_t>(element_count(a.shape));
+    require(count > 0, "values: expected at least one, got shape " + shape_text(a.shape));
+    std::int64_t* to = counter(nonfinite);
+    const py::gil_scoped_release unlocked;
+    cuda::count_nonfinite(const_values(a), count, to, stream_of(stream));
+}
+
+void checked_distance_map(const py::object& a_object, const py::object& b_object, float cosine,
+                          const py::object& out_object, const py::object& nonfinite, std::uintptr_t stream) {
+    const DeviceArray a = packed_device_array(a_object, "a", {type_f4, type_f2});
+    const DeviceArray b = packed_device_array(b_object, "b", {a.type.c_str()});
+    const Shape shape = without_batch(a.shape, 3);
+    require(shape.size() == 3 && shape[0] > 0 && shape[1] > 0 && shape[2] > 0 && shape[0] <= max_side &&
+                shape[1] * shape[2] <= max_positions,
+            "a: expected shape (C, H, W) or (1, C, H, W), none of them 0, C up to 65536, got " + shape_text(a.shape));
+    expect_shape(b, shape, "b");
+    require(std::isfinite(cosine) && cosine >= 0,
+            "cosine: expected a finite weight of 0 or more, got " + std::to_string(cosine));
+    auto* out = writable_device_array(out_object, "out", {type_f4}, {shape[1], shape[2]}).as<float>();
+    std::int64_t* to = counter(nonfinite);
+    const py::gil_scoped_release unlocked;
+    cuda::distance_map(const_values(a), const_values(b), static_cast<std::size_t>(shape[0]),
+                       static_cast<std::size_t>(shape[1] * shape[2]), cosine, out, to, stream_of(stream));
+}
 
 // The arrays that `fuse` and `fuse_places` share, checked.
 struct FuseArrays {
@@ -61,6 +88,12 @@ std::size_t fuse_bytes(std::array<int, 2> size) {
 
 void bind_cuda_maps(py::module_& m) {
     using namespace py::literals;
+    m.def("count_nonfinite", &checked_count_nonfinite, "values"_a, py::kw_only(), "nonfinite"_a, "stream"_a,
+          "How many values are not finite. values: float32 or float16, of any shape.");
+    m.def("distance_map", &checked_distance_map, "a"_a, "b"_a, py::kw_only(), "cosine"_a = 0.0f, "out"_a, "nonfinite"_a,
+          "stream"_a,
+          "As lad_edge.kernels.distance_map, in another order of summation.\n\n"
+          "a, b: float32 or float16, both alike, (C, H, W) or (1, C, H, W), C up to 65536; out: float32 (H, W).");
     m.def("fuse_workspace_bytes", &fuse_bytes, py::kw_only(), "size"_a,
           "Bytes of workspace that `fuse` and `fuse_places` need.");
     m.def("fuse", &checked_fuse, "structural"_a, "logical"_a, py::kw_only(), "scale"_a, "offset"_a, "sigmoid"_a,

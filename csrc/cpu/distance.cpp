@@ -1,6 +1,6 @@
+#include "lad/distance.hpp"
+
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 #include "lad/elementary.hpp"
 #include "lad/isa.hpp"
@@ -78,8 +78,7 @@ LAD_INLINE std::int64_t square_body(const float* a, const float* b, std::size_t 
 
 constexpr std::size_t cosine_positions = 1024;
 
-// Sums over the channels of a block of positions. The direct sum of squared differences is kept beside the others:
-// |a|^2 + |b|^2 - 2ab would cancel where a and b are close, which is the normal case.
+// Sums over the channels of a block of positions.
 struct Sums {
     float difference[cosine_positions], product[cosine_positions], a[cosine_positions], b[cosine_positions];
 };
@@ -106,15 +105,10 @@ LAD_INLINE void add_products(const float* a, const float* b, std::size_t stride,
         }
 }
 
-LAD_INLINE float at_least_tiny(float norm) { return norm < 1e-8f ? 1e-8f : norm; }  // as torch; NaN stays NaN
-
 LAD_INLINE std::int64_t finish_cosine(const Sums& sums, std::size_t n, float channels, float weight, float* out) {
     std::int32_t nonfinite = 0;
     for (std::size_t i = 0; i < n; ++i) {
-        const float norms = at_least_tiny(std::sqrt(sums.a[i])) * at_least_tiny(std::sqrt(sums.b[i]));
-        const float value = sums.difference[i] / channels + weight * (1.0f - sums.product[i] / norms);
-        // An infinite norm would make the cosine a plausible 0.
-        out[i] = is_finite(norms) ? value : std::numeric_limits<float>::quiet_NaN();
+        out[i] = distance_with_cosine(sums.difference[i], sums.product[i], sums.a[i], sums.b[i], channels, weight);
         nonfinite += !is_finite(out[i]);
     }
     return nonfinite;

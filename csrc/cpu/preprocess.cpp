@@ -1,7 +1,6 @@
 #include "lad/preprocess.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "lad/isa.hpp"
@@ -14,8 +13,6 @@ using Tables = Preprocess::Tables;
 static_assert(Preprocess::lanes == lanes);
 
 // ---- tables, once per plan
-
-double triangle(double x) { return std::max(0.0, 1.0 - std::abs(x)); }
 
 std::vector<float> spread_over_lanes(const TriangleTaps& taps, int channels, int vectors) {
     const int per_vector = Preprocess::taps_per_vector(channels);
@@ -37,10 +34,7 @@ Tables make_tables(const PreprocessSpec& spec) {
     Tables t{TriangleTaps(spec.roi_height, spec.height), vectors, columns.first, {}, {}, {}, {}};
     for (int& offset : t.column_offset) offset *= spec.channels;
     t.lane_weight = spread_over_lanes(columns, spec.channels, vectors);
-    for (int c = 0; c < 3; ++c) {
-        t.gain[c] = static_cast<float>(1.0 / (255.0 * spec.std[c]));
-        t.bias[c] = static_cast<float>(-spec.mean[c] / spec.std[c]);
-    }
+    for (int c = 0; c < 3; ++c) t.gain[c] = spec.gain(c), t.bias[c] = spec.bias(c);
     t.row.assign(static_cast<std::size_t>(spec.roi_width) * spec.channels + vectors * lanes, 0.0f);
     return t;
 }
@@ -167,21 +161,6 @@ constexpr Run versions[isa_count] = {run_portable, run_portable, run_portable};
 #endif
 
 }  // namespace
-
-TriangleTaps::TriangleTaps(int source_size, int size) : first(size), count(size) {
-    const double scale = static_cast<double>(source_size) / size, support = std::max(1.0, scale);
-    max_count = std::min(source_size, static_cast<int>(std::ceil(support)) * 2 + 1);
-    weights.assign(static_cast<std::size_t>(size) * max_count, 0.0f);
-    std::vector<double> w(max_count);
-    for (int i = 0; i < size; ++i) {
-        const double centre = (i + 0.5) * scale;
-        first[i] = std::max(0, static_cast<int>(centre - support + 0.5));
-        count[i] = std::min(source_size, static_cast<int>(centre + support + 0.5)) - first[i];
-        double sum = 0;
-        for (int k = 0; k < count[i]; ++k) sum += w[k] = triangle((first[i] + k - centre + 0.5) / support);
-        for (int k = 0; k < count[i]; ++k) weights[i * max_count + k] = static_cast<float>(w[k] / sum);
-    }
-}
 
 Preprocess::Preprocess(const PreprocessSpec& spec) : spec_(spec), tables_(make_tables(spec)) {}
 

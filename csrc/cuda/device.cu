@@ -19,4 +19,8 @@ std::vector<std::string> device_names() {
     return names;
 }
 
+void upload(const Tables& tables, void* device, Stream stream) {
+    check(cudaMemcpyAsync(device, tables.data(), tables.size(), cudaMemcpyHostToDevice, stream), "prepare");
+}
+
 }  // namespace lad::cuda

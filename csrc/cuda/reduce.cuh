@@ -37,8 +37,9 @@ __device__ __forceinline__ float warp_max(float value) {
 }
 
 // The largest value and the lowest index that has it, as one number: order key, then the complement of the index.
+// Adding 0 makes equals of both zeros.
 __device__ __forceinline__ Wide peak_of(float value, Wide index) {
-    return static_cast<Wide>(order_key(value)) << 32 | (0xffffffffu - static_cast<unsigned>(index));
+    return static_cast<Wide>(order_key(value + 0.0f)) << 32 | (0xffffffffu - static_cast<unsigned>(index));
 }
 
 __device__ __forceinline__ float value_of(Wide peak) { return value_of_key(static_cast<unsigned>(peak >> 32)); }

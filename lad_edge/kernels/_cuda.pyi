@@ -1,12 +1,52 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from lad_edge.kernels import Codebook
+
 class DeviceArray(Protocol):
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]: ...
 
 def device_count() -> int: ...
 def device_names() -> list[str]: ...
+
+class Preprocess:
+    def __init__(
+        self,
+        source_shape: Sequence[int],
+        size: Sequence[int],
+        *,
+        roi: Sequence[int] | None = None,
+        swap_rb: bool,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None: ...
+    @property
+    def table_bytes(self) -> int: ...
+    def prepare(self, tables: DeviceArray, *, stream: int) -> None: ...
+    def __call__(self, image: DeviceArray, out: DeviceArray, *, stream: int) -> None: ...
+
+class Quantizer:
+    def __init__(self, top: Codebook, levels: Sequence[Codebook]) -> None: ...
+    @property
+    def table_bytes(self) -> int: ...
+    def prepare(self, tables: DeviceArray, *, stream: int) -> None: ...
+    def workspace_bytes(self, tokens: int) -> int: ...
+    def __call__(
+        self,
+        tokens: DeviceArray,
+        codes_out: DeviceArray,
+        memory_out: DeviceArray | None = None,
+        *,
+        nonfinite: DeviceArray,
+        workspace: DeviceArray,
+        stream: int,
+    ) -> None: ...
+
+def count_nonfinite(values: DeviceArray, *, nonfinite: DeviceArray, stream: int) -> None: ...
+def distance_map(
+    a: DeviceArray, b: DeviceArray, *, cosine: float = 0.0, out: DeviceArray, nonfinite: DeviceArray, stream: int
+) -> None: ...
 def fuse_workspace_bytes(*, size: Sequence[int]) -> int: ...
 def fuse(
     structural: DeviceArray,
@@ -34,5 +74,30 @@ def fuse_places(
     out: DeviceArray | None = None,
     result: DeviceArray,
     workspace: DeviceArray,
+    stream: int,
+) -> None: ...
+def project_workspace_bytes(*, size: Sequence[int]) -> int: ...
+def project_maps(
+    maps: Sequence[DeviceArray],
+    rows: Sequence[DeviceArray],
+    columns: Sequence[DeviceArray],
+    weights: Sequence[float],
+    constant: float,
+    out: DeviceArray,
+    *,
+    result: DeviceArray,
+    workspace: DeviceArray,
+    stream: int,
+) -> None: ...
+def masked_histograms(
+    codes: DeviceArray, masks: DeviceArray, entries: int, out: DeviceArray, *, stream: int
+) -> None: ...
+def masked_histogram_score(
+    codes: DeviceArray,
+    masks: DeviceArray,
+    logits: DeviceArray,
+    out: DeviceArray,
+    *,
+    nonfinite: DeviceArray,
     stream: int,
 ) -> None: ...

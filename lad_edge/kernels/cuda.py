@@ -3,9 +3,10 @@
 They mean what the functions of the same names mean, on device arrays (__cuda_array_interface__) that are C-contiguous. A call returns
 when its work is enqueued on `stream`, a cudaStream_t as an integer, and can be captured in a CUDA graph; it allocates nothing.
 What an engine gives may be float32 or float16. Results lie on the device: `result`, float64, in the order of `Fused` or `Projected`;
-`nonfinite`, int64 (1,), is added to, so that one clearing per frame serves all. A `workspace` is uint8 at a multiple of 256 bytes, with
-any content, not shared by launches that may overlap. Raises TypeError for types and layouts, ValueError for sizes, RuntimeError when
-CUDA refuses a launch.
+`nonfinite`, int64 (1,), is added to, so that one clearing per frame serves all. A `workspace` is uint8 at a multiple of 256 bytes,
+with any content, not shared by launches that may overlap. A plan (`Preprocess`, `Quantizer`) has constant tables: `prepare` copies
+them once, outside of a graph, to uint8 memory of the caller. Raises TypeError for types and layouts, ValueError for sizes,
+RuntimeError when CUDA refuses a launch.
 """
 
 from __future__ import annotations
@@ -14,11 +15,19 @@ from lad_edge.errors import MissingDependencyError
 
 try:
     from lad_edge.kernels._cuda import (
+        Preprocess,
+        Quantizer,
+        count_nonfinite,
         device_count,
         device_names,
+        distance_map,
         fuse,
         fuse_places,
         fuse_workspace_bytes,
+        masked_histogram_score,
+        masked_histograms,
+        project_maps,
+        project_workspace_bytes,
     )
 except ImportError as exc:
     raise MissingDependencyError(
@@ -27,9 +36,17 @@ except ImportError as exc:
     ) from exc
 
 __all__ = [
+    "Preprocess",
+    "Quantizer",
+    "count_nonfinite",
     "device_count",
     "device_names",
+    "distance_map",
     "fuse",
     "fuse_places",
     "fuse_workspace_bytes",
+    "masked_histogram_score",
+    "masked_histograms",
+    "project_maps",
+    "project_workspace_bytes",
 ]

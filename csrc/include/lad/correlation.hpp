@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "lad/elementary.hpp"
+
 namespace lad {
 
 struct CorrelationSpec {
@@ -12,8 +14,8 @@ struct CorrelationSpec {
     int heads;
     float weight;  // of this layer
 
-    int tokens() const { return side * side; }
-    int head_width() const { return width / heads; }
+    LAD_SHARED int tokens() const { return side * side; }
+    LAD_SHARED int head_width() const { return width / heads; }
 };
 
 // out[i] += weight * mean over heads of sum over j of (T_ij - S_ij) (log(T_ij + 1e-4) - log(S_ij + 1e-4)), where

@@ -6,12 +6,17 @@
 // all.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "lad/codebook.hpp"
+#include "lad/cuda_tables.hpp"
+#include "lad/histogram.hpp"
 #include "lad/maps.hpp"
+#include "lad/preprocess.hpp"
 
 struct CUstream_st;
 
@@ -35,6 +40,35 @@ struct Values {
 // Devices that this process can use; empty without a driver or a device, which is no error.
 std::vector<std::string> device_names();
 
+// Copies the tables of a plan to the device; not to be captured. They are read until the copy is done.
+void upload(const Tables& tables, void* device, Stream stream);
+
+// As lad::Preprocess, with the same taps. Immutable: threads may share it.
+class Preprocess {
+  public:
+    explicit Preprocess(const PreprocessSpec& spec);
+
+    // image: on the device, rows `pitch` bytes apart. tables: a copy of tables() on the device. out: (3, height,
+    // width).
+    void run(const std::uint8_t* image, std::ptrdiff_t pitch, const void* tables, Values out, Stream stream) const;
+
+    const Tables& tables() const { return tables_; }
+    const PreprocessSpec& spec() const { return spec_; }
+
+  private:
+    PreprocessSpec spec_;
+    Tables tables_;
+    int row_taps_;
+    std::array<std::size_t, 6> offsets_;  // rows, then columns: first, count, weights
+};
+
+// How many of `count` values are not finite.
+void count_nonfinite(ConstValues values, std::size_t count, std::int64_t* nonfinite, Stream stream);
+
+// As lad::distance_map, in another order of summation. a and b have one precision.
+void distance_map(ConstValues a, ConstValues b, std::size_t channels, std::size_t positions, float cosine, float* out,
+                  std::int64_t* nonfinite, Stream stream);
+
 // Bytes of device memory that one `fuse` or `fuse_places` works in.
 std::size_t fuse_workspace_bytes(const FuseSpec& spec);
 
@@ -46,5 +80,49 @@ void fuse(const FuseSpec& spec, ConstValues structural, ConstValues logical, flo
 // As lad::fuse_places. places: (2, 2, height, width).
 void fuse_places(const FuseSpec& spec, ConstValues structural, ConstValues logical, const float* places, float* out,
                  double* result, void* workspace, Stream stream);
+
+constexpr std::size_t max_map_terms = 64;
+
+// Bytes of device memory that one `project_maps` works in.
+std::size_t project_workspace_bytes(int out_height, int out_width);
+
+// As lad::project_maps, with the same arithmetic; a cell reaches only where its weights are not 0. 1 to max_map_terms
+// terms of device pointers. result: 4 doubles in the order of ProjectResult.
+void project_maps(const std::vector<MapTerm>& terms, float constant, int out_height, int out_width, float* out,
+                  double* result, void* workspace, Stream stream);
+
+// As lad::masked_histograms; codes outside of the codebook are left out.
+void masked_histograms(const MaskedCodes& of, std::uint16_t* out, Stream stream);
+
+// As lad::masked_histogram_score. An empty mask makes NaN.
+void masked_histogram_score(const MaskedCodes& of, ConstValues logits, float* out, std::int64_t* nonfinite,
+                            Stream stream);
+
+// As lad::Quantizer, in another order of summation. Immutable: threads may share it.
+class Quantizer {
+  public:
+    Quantizer(const CodebookView& top, const std::vector<CodebookView>& levels);
+
+    // Bytes of device memory that `run` works in.
+    std::size_t workspace_bytes(int count) const;
+
+    // tokens: (1 + levels, count, D); codes: (1 + levels, count); memory: (levels, count, memory_width) or null.
+    // tables: a copy of tables() on the device.
+    void run(ConstValues tokens, int count, const void* tables, std::uint16_t* codes, Values memory,
+             std::int64_t* nonfinite, void* workspace, Stream stream) const;
+
+    const Tables& tables() const { return tables_; }
+    int levels() const { return levels_; }
+    int token_width() const { return token_width_; }
+    int memory_width() const { return memory_width_; }
+
+    struct Book;  // read by the kernels
+
+  private:
+    int levels_, token_width_, memory_width_;
+    int projected_pitch_ = 0;  // of the widest book
+    Tables tables_;
+    std::size_t books_;  // where the tables have the books
+};
 
 }  // namespace lad::cuda

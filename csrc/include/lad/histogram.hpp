@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "lad/elementary.hpp"
+
 namespace lad {
 
 struct MaskedCodes {
@@ -12,7 +14,7 @@ struct MaskedCodes {
     int levels, tokens, mask_count;
     int entries;  // of each codebook
 
-    int words() const { return (tokens + 31) / 32; }
+    LAD_SHARED int words() const { return (tokens + 31) / 32; }
 };
 
 // out[m, l, k]: how many tokens masked by m have the code k at level l; (mask_count, levels, entries). At most 65535

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "lad/triangle_taps.hpp"
+
 namespace lad {
 
 struct PreprocessSpec {
@@ -14,18 +16,10 @@ struct PreprocessSpec {
     int height, width;                          // pixels of the network input
     bool swap_rb;                               // true: source channel 0 becomes network channel 2
     std::array<double, 3> mean, std;            // per network channel, on the 0..1 scale
-};
 
-// Weights of one axis of Pillow's and torchvision's antialiased bilinear filter: a triangle around the half-pixel
-// centre (i + 0.5) * scale, widened by max(1, scale), cut at the borders and normalised to sum 1.
-struct TriangleTaps {
-    TriangleTaps(int source_size, int size);
-    const float* of(int i) const { return weights.data() + static_cast<std::size_t>(i) * max_count; }
-
-    int max_count;
-    std::vector<int> first;      // (size): first source index
-    std::vector<int> count;      // (size): number of taps
-    std::vector<float> weights;  // (size, max_count): zero after the last tap
+    // What normalises a resized byte: resized * gain + bias.
+    float gain(int channel) const { return static_cast<float>(1.0 / (255.0 * std[channel])); }
+    float bias(int channel) const { return static_cast<float>(-mean[channel] / std[channel]); }
 };
 
 // A plan for one geometry. It owns a row buffer, so that a call allocates nothing; one call at a time.

@@ -1,19 +1,23 @@
 // The part of CUDA's runtime that the kernels use, on the processor: the same .cu files, compiled by any C++17
 // compiler.
 //
-// Blocks run one after the other. The threads of a block are fibers (ucontext): each runs until it waits at a barrier
-// or for its warp, in an order that the test chooses, so that a missing barrier shows as a result that depends on the
-// order. Shared memory is filled with 0xff (NaN) before each block, and what is written behind its end is seen. Every
-// barrier needs all threads, every warp exchange all lanes: stricter than the hardware.
+// Blocks run one after the other. The threads of a block are fibers (ucontext, and setjmp, which makes no system call,
+// to switch between them): each runs until it waits at a barrier or for its warp, in an order that the test chooses, so
+// that a missing barrier shows as a result that depends on the order. Shared memory is filled with 0xff (NaN) before
+// each block, and what is written behind its end is seen. Every barrier needs all threads, every warp exchange all
+// lanes: stricter than the hardware.
 #pragma once
 
 #include <math.h>
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <deque>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -71,22 +75,28 @@ struct Meeting {
     int any = 0, answer = 0;
 };
 
+// Serves one thread of every block. It never moves: its stack is known to the system.
 struct Fiber {
-    ucontext_t context;
-    std::vector<char> stack = std::vector<char>(stack_bytes);
-    uint3 thread;
+    explicit Fiber(unsigned number) : number(number), stack(new char[stack_bytes]) {}
+
     unsigned number;
-    bool finished;
+    std::unique_ptr<char[]> stack;
+    bool started = false, finished = false;
+    jmp_buf paused;
+};
+
+struct Warp {
+    Meeting meeting;
+    std::array<std::array<char, warp_size * 16>, 2> shown;  // what the lanes show each other, in turns
 };
 
 struct Block {
-    std::vector<Fiber> fibers;
-    std::vector<Meeting> warps;
-    std::vector<std::array<char, warp_size * 16>> slots;  // what the lanes of a warp show each other
+    std::deque<Fiber> fibers;
+    std::vector<Warp> warps;
     Meeting all;
     unsigned members = 0;
     unsigned long events = 0;
-    ucontext_t scheduler;
+    jmp_buf scheduler;
     Fiber* running = nullptr;
     void (*entry)(void*) = nullptr;
     void* arguments = nullptr;
@@ -97,7 +107,9 @@ inline Block block;
 inline Order order = Order::forward;
 inline unsigned char* const shared_memory = lad::cuda::block_memory;
 
-inline void pause() { swapcontext(&block.running->context, &block.scheduler); }
+inline void pause() {
+    if (_setjmp(block.running->paused) == 0) _longjmp(block.scheduler, 1);
+}
 
 // Never to be resumed: the launch ends with this message.
 inline void fail(const char* message) {
@@ -118,41 +130,50 @@ inline int meet(Meeting& meeting, unsigned members, int any = 0) {
     return meeting.answer;
 }
 
-inline void meet_warp(unsigned mask) {
+inline unsigned lane() { return block.running->number % warp_size; }
+
+inline Warp& own_warp(unsigned mask) {
     if (mask != 0xffffffffu) fail("warp exchange: only the full mask is supported");
     if (block.members % warp_size != 0) fail("warp exchange: the block is no multiple of 32 threads");
-    meet(block.warps[block.running->number / warp_size], warp_size);
+    return block.warps[block.running->number / warp_size];
 }
 
-// The value of `lane`, which all lanes show.
+// The value that `other` lane shows.
 template <typename T>
-T exchanged(unsigned mask, T value, unsigned lane) {
+T exchanged(unsigned mask, T value, unsigned other) {
     static_assert(sizeof(T) <= 16);
-    char* shown = block.slots[block.running->number / warp_size].data();
-    std::memcpy(shown + block.running->number % warp_size * 16, &value, sizeof(T));
-    meet_warp(mask);
-    std::memcpy(&value, shown + lane % warp_size * 16, sizeof(T));
-    meet_warp(mask);
+    Warp& warp = own_warp(mask);
+    char* shown = warp.shown[warp.meeting.round % 2].data();
+    std::memcpy(shown + lane() * 16, &value, sizeof(T));
+    meet(warp.meeting, warp_size);
+    std::memcpy(&value, shown + other % warp_size * 16, sizeof(T));
     return value;
 }
 
-inline unsigned lane() { return block.running->number % warp_size; }
-
 inline void run_fiber() {
-    block.entry(block.arguments);
-    block.running->finished = true;
-    ++block.events;
-    for (;;) pause();
+    for (;;) {
+        block.entry(block.arguments);
+        block.running->finished = true;
+        ++block.events;
+        pause();
+    }
 }
 
-inline void start(Fiber& fiber, unsigned number) {
-    fiber.number = number, fiber.finished = false;
-    fiber.thread = {number % blockDim.x, number / blockDim.x % blockDim.y, number / (blockDim.x * blockDim.y)};
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.data();
-    fiber.context.uc_stack.ss_size = fiber.stack.size();
-    fiber.context.uc_link = nullptr;
-    makecontext(&fiber.context, run_fiber, 0);
+// Until it pauses.
+__attribute__((noinline)) inline void resume(Fiber& fiber) {
+    block.running = &fiber;
+    threadIdx = {fiber.number % blockDim.x, fiber.number / blockDim.x % blockDim.y,
+                 fiber.number / (blockDim.x * blockDim.y)};
+    if (_setjmp(block.scheduler) != 0) return;
+    if (fiber.started) _longjmp(fiber.paused, 1);
+    fiber.started = true;
+    ucontext_t context;
+    getcontext(&context);
+    context.uc_stack.ss_sp = fiber.stack.get();
+    context.uc_stack.ss_size = stack_bytes;
+    context.uc_link = nullptr;
+    makecontext(&context, run_fiber, 0);
+    setcontext(&context);
 }
 
 inline unsigned in_order(unsigned i) { return order == Order::forward ? i : block.members - 1 - i; }
@@ -162,26 +183,26 @@ inline void check_guard(std::size_t bytes) {
         if (shared_memory[i] != 0xff) throw std::runtime_error("shared memory is written behind its end");
 }
 
+// One turn for every thread; returns how many have finished.
+inline unsigned run_threads() {
+    unsigned finished = 0;
+    for (unsigned i = 0; i < block.members; ++i) {
+        Fiber& fiber = block.fibers[in_order(i)];
+        if (!fiber.finished) resume(fiber);
+        if (!block.failure.empty()) throw std::runtime_error(block.failure);
+        finished += fiber.finished;
+    }
+    return finished;
+}
+
 inline void run_block(std::size_t bytes) {
     std::memset(shared_memory, 0xff, shared_bytes + guard_bytes);
-    block.all = {}, block.failure.clear();
+    block.all = {};
     block.warps.assign((block.members + warp_size - 1) / warp_size, {});
-    block.slots.resize(block.warps.size());
-    if (block.fibers.size() < block.members) block.fibers.resize(block.members);
-    for (unsigned i = 0; i < block.members; ++i) start(block.fibers[i], i);
-    for (unsigned finished = 0; finished < block.members;) {
-        const unsigned long before = block.events;
-        finished = 0;
-        for (unsigned i = 0; i < block.members; ++i) {
-            block.running = &block.fibers[in_order(i)];
-            threadIdx = block.running->thread;
-            if (!block.running->finished) swapcontext(&block.scheduler, &block.running->context);
-            finished += block.running->finished;
-            if (!block.failure.empty()) throw std::runtime_error(block.failure);
-        }
-        if (finished < block.members && block.events == before)
-            throw std::runtime_error("barrier: some threads wait for others that do not come");
-    }
+    while (block.fibers.size() < block.members) block.fibers.emplace_back(block.fibers.size());
+    for (unsigned i = 0; i < block.members; ++i) block.fibers[i].finished = false;
+    for (unsigned long before = block.events; run_threads() < block.members; before = block.events)
+        if (block.events == before) throw std::runtime_error("barrier: some threads wait for others that do not come");
     check_guard(bytes);
 }
 
@@ -198,7 +219,9 @@ inline int __syncthreads_or(int value) {
     on_host::meet(on_host::block.all, on_host::block.members);
     return any;
 }
-inline void __syncwarp() { on_host::meet_warp(0xffffffffu); }
+inline void __syncwarp(unsigned mask = 0xffffffffu) {
+    on_host::meet(on_host::own_warp(mask).meeting, on_host::warp_size);
+}
 
 template <typename T>
 T __shfl_xor_sync(unsigned mask, T value, int lanes) {
@@ -287,11 +310,17 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
         on_host::call(call.kernel, call.arguments, std::index_sequence_for<Parameters...>{});
     };
     const unsigned long count = static_cast<unsigned long>(grid.x) * grid.y * grid.z;
-    for (unsigned long i = 0; i < count; ++i) {
-        const unsigned long at = order == Order::forward ? i : count - 1 - i;
-        blockIdx = {static_cast<unsigned>(at % grid.x), static_cast<unsigned>(at / grid.x % grid.y),
-                    static_cast<unsigned>(at / grid.x / grid.y)};
-        run_block(config->dynamicSmemBytes);
+    try {
+        for (unsigned long i = 0; i < count; ++i) {
+            const unsigned long at = order == Order::forward ? i : count - 1 - i;
+            blockIdx = {static_cast<unsigned>(at % grid.x), static_cast<unsigned>(at / grid.x % grid.y),
+                        static_cast<unsigned>(at / grid.x / grid.y)};
+            run_block(config->dynamicSmemBytes);
+        }
+    } catch (...) {
+        block.fibers.clear();  // some are in the middle of the kernel
+        block.failure.clear();
+        throw;
     }
     return cudaSuccess;
 }

@@ -1,0 +1,341 @@
+// Up to three kernels: projections of all books, the search of the top book, the search of the levels, which also
+// copies the memory rows. A block has 16 tokens; scores stay in registers.
+#include <algorithm>
+
+#include "lines.cuh"
+
+namespace lad::cuda {
+
+// A book on the device; offsets in bytes from the beginning of the tables.
+struct Quantizer::Book {
+    int token_width, width, entries, memory_width;
+    int pitch;            // entries, padded to whole panels
+    int projected_pitch;  // width, padded likewise
+    bool projected;
+    std::size_t shift_step, bias_step;  // from one top code to the next; 0 where one row holds for all
+    std::size_t projection, shift, codebook, bias, memory;
+};
+
+namespace {
+
+constexpr int threads = 256, warps = threads / warp_size;
+constexpr int panel = warps * warp_columns;      // entries that a block scores at a time
+constexpr int projected_columns = warp_columns;  // values of a token that a block projects
+constexpr int projection_steps = warps * steps;  // each warp has its part of the depth
+
+using Book = Quantizer::Book;
+
+LAD_SHARED float lowest() { return float_of(0xff800000u); }  // -infinity
+
+int padded(int n, int to) { return (n + to - 1) / to * to; }
+
+// What all launches of a call read.
+template <typename T>
+struct Call {
+    const void* tables;
+    std::size_t books;  // offset
+    const T* tokens;    // (books, count, token width)
+    int count;
+    float* projected;  // (books, count, pitch)
+    int pitch;
+    std::uint16_t* codes;
+    Wide* nonfinite;
+
+    __device__ const Book& book(int b) const { return table_at<Book>(tables, books)[b]; }
+    template <typename U>
+    __device__ const U* table(std::size_t offset) const {
+        return table_at<U>(tables, offset);
+    }
+    __device__ int first_token() const { return static_cast<int>(blockIdx.x) * line_count; }
+    __device__ int tokens_here() const { return min(line_count, count - first_token()); }
+    // Behind the last token the last one again, whose results go nowhere.
+    __device__ int token(int t) const { return min(first_token() + t, count - 1); }
+    __device__ const T* token_values(int b, int t) const {
+        return tokens + (static_cast<std::size_t>(b) * count + token(t)) * book(b).token_width;
+    }
+    __device__ float* projected_values(int b, int t) const {
+        return projected + (static_cast<std::size_t>(b) * count + token(t)) * pitch;
+    }
+};
+
+// ---- projection
+
+struct ProjectShared {
+    float lines[projection_steps][line_pitch];
+    union {
+        float matrix[projection_steps][projected_columns];
+        float sums[warps][line_count][projected_columns];
+    };
+};
+
+template <typename T>
+__device__ void load_tokens(const Call<T>& of, int b, int first, float (*lines)[line_pitch]) {
+    const int width = of.book(b).token_width;
+    for (int i = threadIdx.x; i < line_count * projection_steps; i += threads) {
+        const int t = i / projection_steps, k = i % projection_steps;
+        lines[k][t] = first + k < width ? to_float(of.token_values(b, t)[first + k]) : 0.0f;
+    }
+}
+
+// blockIdx: 16 tokens, 64 projected values, book.
+template <typename T>
+__global__ void __launch_bounds__(threads) project_kernel(Call<T> of) {
+    auto& s = shared_memory<ProjectShared>();
+    const int b = blockIdx.z, warp = threadIdx.x / warp_size, column = blockIdx.y * projected_columns;
+    const Book& book = of.book(b);
+    if (!book.projected || column >= book.projected_pitch) return;
+    const float* matrix = of.template table<float>(book.projection) + column;
+    Stage<projection_steps, projected_columns, threads> stage;
+    Products products;
+    stage.fetch(matrix, book.projected_pitch);
+    for (int k = 0; k < book.token_width; k += projection_steps) {
+        load_tokens(of, b, k, s.lines);
+        stage.put(s.matrix[0]);
+        __syncthreads();
+        if (k + projection_steps < book.token_width)
+            stage.fetch(matrix + static_cast<std::size_t>(k + projection_steps) * book.projected_pitch,
+                        book.projected_pitch);
+        products.add(s.lines[warp * steps], s.matrix[warp * steps], projected_columns);
+        __syncthreads();
+    }
+    for (int l = 0; l < Products::lines; ++l)
+        for (int c = 0; c < Products::columns; ++c)
+            s.sums[warp][Products::line(l)][Products::column(c)] = products.sum[l][c];
+    __syncthreads();
+    for (int i = threadIdx.x; i < line_count * projected_columns; i += threads) {
+        const int t = i / projected_columns, c = i % projected_columns;
+        float sum = 0;
+        for (int w = 0; w < warps; ++w) sum += s.sums[w][t][c];
+        of.projected_values(b, t)[column + c] = sum;
+    }
+}
+
+// ---- search
+
+struct SearchShared {
+    float lines[steps][line_pitch];
+    float matrix[steps][panel];
+    Wide best[warps][line_count];
+    int codes[line_count], top[line_count];
+};
+
+// One value of one line, and the tile of entries: the next of both while this one is multiplied.
+template <typename T>
+struct SearchStage {
+    const Call<T>& of;
+    const Book& book;
+    int b, t, step;
+    float value = 0;
+    Stage<steps, panel, threads> entries;
+
+    __device__ SearchStage(const Call<T>& of, int b)
+        : of(of), book(of.book(b)), b(b), t(threadIdx.x / steps % line_count), step(threadIdx.x % steps) {}
+
+    __device__ void fetch(const SearchShared& s, int first, int entry) {
+        const int k = first + step;
+        entries.fetch(of.template table<float>(book.codebook) + static_cast<std::size_t>(first) * book.pitch + entry,
+                      book.pitch);
+        if (threadIdx.x >= line_count * steps) return;
+        value = 0;
+        if (k >= book.width) return;
+        const float token = book.projected ? of.projected_values(b, t)[k] : to_float(of.token_values(b, t)[k]);
+        value = token + __ldg(of.template table<float>(book.shift) + s.top[t] * book.shift_step + k);
+    }
+    __device__ void put(SearchShared& s) const {
+        entries.put(s.matrix[0]);
+        if (threadIdx.x < line_count * steps) s.lines[step][t] = value;
+    }
+};
+
+// The best entries of the lines of a thread. Entries come in order and only a higher score replaces: ties stay with the
+// lowest index.
+struct Best {
+    float score[Products::lines];
+    int entry[Products::lines] = {};
+
+    __device__ Best() {
+        for (float& value : score) value = lowest();
+    }
+    __device__ void take(int line, float value, int at) {
+        if (!(value > score[line])) return;
+        score[line] = value;
+        entry[line] = at;
+    }
+    // Of all lanes that have the line.
+    __device__ Wide of_warp(int line) const {
+        Wide peak = peak_of(score[line], static_cast<Wide>(entry[line]));
+        for (int lanes = Products::lines; lanes < warp_size; lanes *= 2)
+            peak = max(peak, __shfl_xor_sync(full_warp, peak, lanes));
+        return peak;
+    }
+};
+
+template <typename T>
+__device__ void search_panel(const Call<T>& of, SearchShared& s, SearchStage<T>& stage, int first, Best& best) {
+    const Book& book = stage.book;
+    const int own = threadIdx.x / warp_size * warp_columns;
+    Products products;
+    stage.fetch(s, 0, first);
+    for (int k = 0; k < book.width; k += steps) {
+        stage.put(s);
+        __syncthreads();
+        if (k + steps < book.width) stage.fetch(s, k + steps, first);
+        products.add(s.lines[0], s.matrix[0] + own, panel);
+        __syncthreads();
+    }
+    const float* bias = of.template table<float>(book.bias) + first + own;
+    for (int l = 0; l < Products::lines; ++l) {
+        const float* row = bias + s.top[Products::line(l)] * book.bias_step;
+        for (int c = 0; c < Products::columns; ++c)
+            best.take(l, products.sum[l][c] + __ldg(row + Products::column(c)), first + own + Products::column(c));
+    }
+}
+
+// A value that is not finite makes every score of its token infinite or NaN, so that a finite best score vouches for a
+// finite token. Others get code 0; returns how many of its values are not finite, at least one.
+template <typename T>
+__device__ unsigned count_values(const Call<T>& of, int b, int t) {
+    unsigned bad = 0;
+    for (int k = 0; k < of.book(b).token_width; ++k) bad += !is_finite(to_float(of.token_values(b, t)[k]));
+    return max(bad, 1u);
+}
+
+template <typename T>
+__device__ void choose(const Call<T>& of, SearchShared& s, int b, const Best& best) {
+    const int thread = threadIdx.x, warp = thread / warp_size;
+    for (int l = 0; l < Products::lines; ++l) {
+        const Wide peak = best.of_warp(l);
+        if (thread % warp_size < line_count / Products::lines) s.best[warp][Products::line(l)] = peak;
+    }
+    __syncthreads();
+    if (thread < line_count) {
+        Wide peak = s.best[0][thread];
+        for (int w = 1; w < warps; ++w) peak = max(peak, s.best[w][thread]);
+        const bool finite = is_finite(value_of(peak)), real = thread < of.tokens_here();
+        s.codes[thread] = finite ? static_cast<int>(index_of(peak)) : 0;
+        if (real)
+            of.codes[static_cast<std::size_t>(b) * of.count + of.token(thread)] =
+                static_cast<std::uint16_t>(s.codes[thread]);
+        if (real && !finite) atomicAdd(of.nonfinite, Wide{count_values(of, b, thread)});
+    }
+    __syncthreads();
+}
+
+// The memory rows of the codes, `width` values at once.
+template <int width, typename T, typename Out>
+__device__ void copy_memory(const Call<T>& of, const SearchShared& s, int b, Out* memory) {
+    const Book& book = of.book(b);
+    const int packs = book.memory_width / width;
+    for (int i = threadIdx.x; i < of.tokens_here() * packs; i += threads) {
+        const int t = i / packs, k = i % packs * width;
+        const float* row =
+            of.template table<float>(book.memory) + static_cast<std::size_t>(s.codes[t]) * book.memory_width;
+        const auto from = load_pack<width>(row + k);
+        Pack<Out, width> to;
+        for (int v = 0; v < width; ++v) store(to.part + v, from.part[v]);
+        Out* at = memory + (static_cast<std::size_t>(b - 1) * of.count + of.token(t)) * book.memory_width + k;
+        *reinterpret_cast<Pack<Out, width>*>(at) = to;
+    }
+}
+
+// blockIdx: 16 tokens, book from first_book on. memory: (levels, count, memory width) or null.
+template <typename T, typename Out>
+__global__ void __launch_bounds__(threads) search_kernel(Call<T> of, int first_book, Out* memory, bool packs) {
+    auto& s = shared_memory<SearchShared>();
+    const int b = first_book + blockIdx.y;
+    if (threadIdx.x < line_count) s.top[threadIdx.x] = b == 0 ? 0 : of.codes[of.token(threadIdx.x)];
+    __syncthreads();
+    SearchStage<T> stage(of, b);
+    Best best;
+    for (int entry = 0; entry < stage.book.pitch; entry += panel) search_panel(of, s, stage, entry, best);
+    choose(of, s, b, best);
+    if (b == 0 || !memory) return;
+    packs ? copy_memory<4>(of, s, b, memory) : copy_memory<1>(of, s, b, memory);
+}
+
+// ---- tables
+
+// (rows, columns), row-major, to (columns padded, rows padded): transposed, zeros behind.
+std::vector<float> transposed(const float* matrix, int rows, int columns, int padded_columns, int padded_rows) {
+    std::vector<float> out(static_cast<std::size_t>(padded_columns) * padded_rows, 0.0f);
+    for (int row = 0; row < rows; ++row)
+        for (int column = 0; column < columns; ++column)
+            out[static_cast<std::size_t>(column) * padded_rows + row] =
+                matrix[static_cast<std::size_t>(row) * columns + column];
+    return out;
+}
+
+std::vector<float> widened(const float* table, int rows, int columns, int pitch, float filling) {
+    std::vector<float> out(static_cast<std::size_t>(rows) * pitch, filling);
+    for (int row = 0; row < rows; ++row)
+        std::copy_n(table + static_cast<std::size_t>(row) * columns, columns,
+                    out.data() + static_cast<std::size_t>(row) * pitch);
+    return out;
+}
+
+Book make_book(const CodebookView& from, Tables& tables) {
+    Book book{};
+    book.token_width = from.token_width, book.width = from.width, book.entries = from.entries;
+    book.memory_width = from.memory_width, book.projected = from.projection != nullptr;
+    book.pitch = padded(from.entries, panel), book.projected_pitch = padded(from.width, projected_columns);
+    book.shift_step = from.shift_rows == 1 ? 0 : from.width;
+    book.bias_step = from.bias_rows == 1 ? 0 : book.pitch;
+    if (book.projected)
+        book.projection = tables.add(transposed(from.projection, from.width, from.token_width,
+                                                padded(from.token_width, projection_steps), book.projected_pitch));
+    book.shift = tables.add(widened(from.shift, from.shift_rows, from.width, from.width, 0));
+    book.codebook =
+        tables.add(transposed(from.codebook, from.entries, from.width, padded(from.width, steps), book.pitch));
+    // No padding ever wins.
+    book.bias = tables.add(widened(from.bias, from.bias_rows, from.entries, book.pitch, lowest()));
+    if (from.memory)
+        book.memory = tables.add(widened(from.memory, from.entries, from.memory_width, from.memory_width, 0));
+    return book;
+}
+
+}  // namespace
+
+Quantizer::Quantizer(const CodebookView& top, const std::vector<CodebookView>& levels)
+    : levels_(static_cast<int>(levels.size())),
+      token_width_(top.token_width),
+      memory_width_(levels.empty() ? 0 : levels.back().memory_width) {
+    std::vector<Book> books{make_book(top, tables_)};
+    for (const CodebookView& level : levels) books.push_back(make_book(level, tables_));
+    for (const Book& book : books)
+        if (book.projected) projected_pitch_ = std::max(projected_pitch_, book.projected_pitch);
+    books_ = tables_.add(books);
+}
+
+std::size_t Quantizer::workspace_bytes(int count) const {
+    return sizeof(float) * (1 + levels_) * static_cast<std::size_t>(count) * projected_pitch_;
+}
+
+void Quantizer::run(ConstValues tokens, int count, const void* tables, std::uint16_t* codes, Values memory,
+                    std::int64_t* nonfinite, void* workspace, Stream stream) const {
+    const unsigned tiles = blocks_for(count, line_count);
+    as_typed(tokens, [&](const auto* from) {
+        using T = std::remove_const_t<std::remove_pointer_t<decltype(from)>>;
+        const Call<T> of{tables,
+                         books_,
+                         from,
+                         count,
+                         static_cast<float*>(workspace),
+                         projected_pitch_,
+                         codes,
+                         reinterpret_cast<Wide*>(nonfinite)};
+        if (projected_pitch_ != 0) {
+            const dim3 blocks(tiles, projected_pitch_ / projected_columns, 1 + levels_);
+            launch("quantize: project", project_kernel<T>, blocks, threads, sizeof(ProjectShared), stream, of);
+        }
+        launch("quantize: top", search_kernel<T, float>, dim3(tiles), threads, sizeof(SearchShared), stream, of, 0,
+               nullptr, false);
+        if (levels_ == 0) return;
+        as_typed(memory, [&](auto* to) {
+            using Out = std::remove_pointer_t<decltype(to)>;
+            launch("quantize: levels", search_kernel<T, Out>, dim3(tiles, levels_), threads, sizeof(SearchShared),
+                   stream, of, 1, to, packable<4>(to, memory_width_));
+        });
+    });
+}
+
+}  // namespace lad::cuda
