@@ -67,7 +67,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("file", type=Path, metavar="X.lad", help="or a plan, which is built again from its networks")
     parser.add_argument("-o", "--out", type=Path, metavar="Y.plan", help="default: X.plan beside it")
     parser.add_argument("--runtime", choices=ENGINES, help="default: the one that is installed here")
-    parser.add_argument("--precision", choices=tuple(_CALIBRATED_AS), default="f32", help="default: %(default)s")
+    parser.add_argument("--precision", choices=tuple(_CALIBRATED_AS), help="default: f32, or that of the plan")
     parser.add_argument(
         "--cross",
         metavar="sm_89,…",
@@ -85,11 +85,12 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or args.file.with_suffix(".plan")
     cross = tuple(args.cross.split(",")) if args.cross else ()
     target = choose_target(args.runtime, cross)
-    source.calibration(_CALIBRATED_AS[args.precision])  # raises with those that there are
-    graphs = networks(source, args.precision)
-    parity = {} if args.precision == "f32" else {args.precision: check_on_cpu(source, graphs, args.precision)}
+    precision = args.precision or (source.manifest.device.precision if source.manifest.device else "f32")
+    source.calibration(_CALIBRATED_AS[precision])  # raises with those that there are
+    graphs = networks(source, precision)
+    parity = {} if precision == "f32" else {precision: check_on_cpu(source, graphs, precision)}
     built = _compile(target, graphs)
-    device = _device(source, target, args.precision, here=not cross)
+    device = _device(source, target, precision, here=not cross)
     manifest = plan_manifest(source, device, parity)
     tensors = _tensors(source, manifest, built.engines)
     sha256 = bundles.write(out, manifest, tensors) if cross else _write_proven(out, manifest, device, tensors)

@@ -136,7 +136,7 @@ def _check_supported(capability: str) -> None:
         names = ", ".join(sorted(f"sm_{name[2:]}" for name in known if name[2:].isdecimal()))
         raise UsageError(
             f"TensorRT-RTX {version('tensorrt_rtx')} does not build for compute capability {capability}, only for {names}; "
-            "build on that GPU with --runtime tensorrt"
+            "build on that GPU with --runtime tensorrt, or run the portable file there with --runtime onnxruntime_cuda"
         )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from lad_edge.errors import EngineError, MissingDependencyError
 from lad_edge.runtime.buffers import BufferSets, OpenGraphs
-from lad_edge.runtime.device import Cuda
+from lad_edge.runtime.device import Cuda, DeviceArray
 from lad_edge.runtime.gpu import find_gpus
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def open_plan(device: Device, graphs: Graphs, caches: Mapping[str, memoryview], 
     here = list(_differences(device))
     if here:
         raise EngineError(
-            f"{name}: built {_built(device)}; here: {', '.join(here)}; rebuild it on the machine that runs it: "
+            f"{name}: built {_built(device)}; here: {', '.join(here)}; build it again on the machine that runs it: "
             f"lad-edge build {name} -o here.plan"
         )
     return TensorRtRuntime(device, graphs, caches)
@@ -62,6 +62,16 @@ class TensorRtRuntime(OpenGraphs):
             self.cuda.close()
             raise
         super().__init__(self.engines)
+
+    def enqueue(self, graph: str, **arrays: DeviceArray) -> None:
+        """Run a graph on arrays of the GPU, float32 of the graph's shapes, behind what `cuda.stream` has to do; returns at once.
+
+        To be called inside `with cuda.active():`, and as often as wanted inside `cuda.stream.capture()`.
+        """
+        engine = self.engines.get(graph)
+        if engine is None:
+            raise EngineError(f"no graph '{graph}'; open are: {', '.join(self.engines) or 'none (closed)'}")
+        engine.enqueue(arrays)
 
     def compiled(self) -> dict[str, bytes]:
         """Return role → what TensorRT-RTX compiled for this GPU so far, to be kept in the plan; TensorRT compiles nothing."""
@@ -96,8 +106,7 @@ class _Engine:
         shapes = {**graph.inputs, **graph.outputs}
         self.pinned = {name: cuda.pinned(shape) for name, shape in shapes.items()}
         self.on_gpu = {name: cuda.array(shape) for name, shape in shapes.items()}
-        for name, array in self.on_gpu.items():
-            self.context.set_tensor_address(name, array.pointer)
+        self.addresses: dict[str, int] = {}  # as the context knows them
 
     def run(self, buffers: dict[str, NDArray[np.float32]]) -> None:
         buffers, stream = self.checked(buffers), self.cuda.stream
@@ -105,15 +114,21 @@ class _Engine:
             for name in self.graph.inputs:
                 np.copyto(self.pinned[name], buffers[name])
                 stream.upload(self.pinned[name], self.on_gpu[name])
-            self.enqueue()
+            self.enqueue(self.on_gpu)
             for name in self.graph.outputs:
                 stream.download(self.on_gpu[name], self.pinned[name])
             stream.synchronize()
         for name in self.graph.outputs:
             np.copyto(buffers[name], self.pinned[name])
 
-    def enqueue(self) -> None:
-        """Run on the device arrays, behind what the stream has to do already; returns at once."""
+    def enqueue(self, arrays: Mapping[str, DeviceArray]) -> None:
+        """See `TensorRtRuntime.enqueue`."""
+        addresses = {name: array.pointer for name, array in arrays.items()}
+        if addresses != self.addresses:
+            _check_arrays(self.role, self.graph, arrays)
+            for name, address in addresses.items():
+                self.context.set_tensor_address(name, address)
+            self.addresses = addresses
         if not self.context.execute_async_v3(self.cuda.stream.handle):
             raise EngineError(f"graph '{self.role}': {self.graph.format} failed: {self.log.last()}")
 
@@ -139,6 +154,13 @@ def _start(engine: Any, cache: memoryview | None) -> tuple[Any, Any]:
 
 def _as_they_are(buffers: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
     return dict(buffers)
+
+
+def _check_arrays(role: str, graph: Graph, arrays: Mapping[str, DeviceArray]) -> None:
+    expected = {name: (tuple(shape), np.dtype(np.float32)) for name, shape in {**graph.inputs, **graph.outputs}.items()}
+    if {name: (array.shape, array.dtype) for name, array in arrays.items()} != expected:
+        shown = ", ".join(f"{name} {shape}" for name, (shape, _) in expected.items())
+        raise EngineError(f"graph '{role}': expected float32 arrays on the GPU: {shown}; came others")
 
 
 def _check_tensors(trt: Any, engine: Any, role: str, graph: Graph) -> None:

@@ -87,7 +87,7 @@ def test_a_plan_is_built_again_from_itself(plan: Path, tiny_bundle: Path, tmp_pa
     assert main(["build", str(plan), "-o", str(again), "--cross", "sm_89"]) == 0
     first, second, lad = bundles.read(plan), bundles.read(again), bundles.read(tiny_bundle)
     assert second.manifest.device is not None
-    assert second.manifest.device.precision == "f32"
+    assert (second.manifest.device.precision, second.manifest.device.compute_capabilities) == ("f16", ("8.9",))
     assert second.manifest.device.source_sha256 == lad.sha256
     assert onnx_of(second) == onnx_of(lad)
     assert set(second.tensors) == set(first.tensors)

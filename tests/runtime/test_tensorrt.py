@@ -56,7 +56,7 @@ class Recorder:
     def array(self, shape: tuple[int, ...]) -> Any:
         pointer = 1000 + len(self.memory)
         self.memory[pointer] = np.zeros(shape, np.float32)
-        return SimpleNamespace(pointer=pointer)
+        return SimpleNamespace(pointer=pointer, shape=shape, dtype=np.dtype(np.float32))
 
     def upload(self, source: np.ndarray[Any, Any], target: Any) -> None:
         self.calls.append("upload")
@@ -105,6 +105,7 @@ class Engine:
         return self
 
     def set_tensor_address(self, name: str, address: int) -> bool:
+        self.gpu.calls.append(f"address of {name}")
         self.addresses[name] = address
         return True
 
@@ -149,6 +150,7 @@ def opened(gpu: Recorder, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tupl
 def test_a_frame_goes_up_runs_and_comes_down_in_this_order(gpu: Recorder, opened: Any) -> None:
     runtime, _ = opened()
     x, y = np.arange(6, dtype=np.float32).reshape(SHAPE), np.zeros(SHAPE, np.float32)
+    runtime.run("main", x=x, y=y)
     gpu.calls.clear()
     for _turn in range(2):
         runtime.run("main", x=x, y=y)
@@ -156,6 +158,21 @@ def test_a_frame_goes_up_runs_and_comes_down_in_this_order(gpu: Recorder, opened
         x += 1
     once = ["active", "upload", "execute", "download", "synchronize", "inactive"]
     assert gpu.calls == once * 2
+
+
+def test_arrays_on_the_gpu_are_computed_on_where_they_are(gpu: Recorder, opened: Any) -> None:
+    runtime, _ = opened()
+    x, y = gpu.array(SHAPE), gpu.array(SHAPE)
+    gpu.memory[x.pointer][:] = 3
+    gpu.calls.clear()
+    for _turn in range(2):
+        runtime.enqueue("main", x=x, y=y)
+    assert (gpu.memory[y.pointer] == 6).all()
+    assert gpu.calls == ["address of x", "address of y", "execute", "execute"]
+    with pytest.raises(EngineError, match=r"graph 'main': expected float32 arrays on the GPU: x \(2, 3\), y \(2, 3\)"):
+        runtime.enqueue("main", x=x, y=gpu.array((3, 2)))
+    with pytest.raises(EngineError, match="no graph 'other'; open are: main"):
+        runtime.enqueue("other", x=x, y=y)
 
 
 def test_it_says_what_it_runs(opened: Any) -> None:
