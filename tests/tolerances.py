@@ -38,6 +38,9 @@ LOGARITHM = Tolerance(
 SYMMETRIC_KL = Tolerance(
     3e-6, 1e-6, "float32 scores, their rounding goes through exp (atol: per unit of the largest); logarithms up to 9"
 )
+MASKED_RIDGE = Tolerance(
+    0, 1e-4, "tables in steps of 1/32767 of the largest value of a row, relative to the largest distance of the map"
+)
 QUANTILES = Tolerance(
     1e-12, 1e-300, "order statistics are exact; float64 interpolation is written differently in numpy"
 )

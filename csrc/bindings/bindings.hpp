@@ -12,5 +12,6 @@ void bind_histogram(py::module_& m);
 void bind_quantizer(py::module_& m);
 void bind_project(py::module_& m);
 void bind_correlation(py::module_& m);
+void bind_masked_ridge(py::module_& m);
 
 }  // namespace lad::bindings

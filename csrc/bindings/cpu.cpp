@@ -53,4 +53,5 @@ PYBIND11_MODULE(_cpu, m) {
     bind_quantizer(m);
     bind_project(m);
     bind_correlation(m);
+    bind_masked_ridge(m);
 }

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 try:
     from lad_edge.kernels import _cpu, _regions
     from lad_edge.kernels._cpu import (
+        MaskedRidge,
         Preprocess,
         Quantizer,
         distance_map,
@@ -28,6 +29,7 @@ __all__ = [
     "Codebook",
     "Fused",
     "LabelledRegion",
+    "MaskedRidge",
     "Preprocess",
     "Projected",
     "Quantizer",

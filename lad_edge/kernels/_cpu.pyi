@@ -3,7 +3,17 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lad_edge.kernels import Codebook
+from lad_edge.kernels import Codebook, RidgeTables
+
+class MaskedRidge:
+    def __init__(self, tables: RidgeTables) -> None: ...
+    def __call__(
+        self,
+        cells: NDArray[np.float32],
+        fine: NDArray[np.float32],
+        coarse: NDArray[np.float32],
+        own: NDArray[np.float32],
+    ) -> int: ...
 
 class Preprocess:
     def __init__(

@@ -1,0 +1,231 @@
+#include "lad/masked_ridge.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "lad/elementary.hpp"
+#include "lad/isa.hpp"
+
+namespace lad {
+namespace {
+
+using Tables = MaskedRidge::Tables;
+constexpr int cells_of_region = 4;
+
+// What one call works in; each thread has its own and keeps it. Rows are padded with zeros.
+struct Scratch {
+    Floats cells;                        // (cells, pitch): standardised, region by region
+    Floats white;                        // (cells, white_pitch): the same in white coordinates
+    Floats region;                       // (pitch): the mean of a region's cells
+    Floats context, total, others;       // (regions, r), (r), (r): what each region adds, all, all but one
+    Floats weights;                      // (r): others, times the scales of a prediction
+    Floats predicted, residual, merged;  // (white_pitch): of a cell; merged: the sum of a region's residuals
+    Floats along[2];                     // (q): parts along the directions
+
+    void prepare(const Tables& of) {
+        const std::size_t cells = static_cast<std::size_t>(of.side) * of.side, white = of.white_pitch();
+        this->cells.resize(cells * of.pitch());
+        this->white.resize(cells * white);
+        region.resize(of.pitch());
+        context.resize(static_cast<std::size_t>(of.regions()) * of.context.outputs);
+        for (Floats* row : {&total, &others, &weights}) row->resize(of.context.outputs);
+        for (Floats* row : {&predicted, &residual, &merged}) row->resize(white);
+        for (Floats& row : along) row.resize(of.fine_directions.outputs);
+    }
+};
+
+struct Frame {
+    const float* cells;
+    float *fine, *coarse, *own;
+};
+
+// Of cell k of a region in the picture.
+int place_of(int side, int region, int k) {
+    const int half = side / 2;
+    return (region / half * 2 + k / 2) * side + region % half * 2 + k % 2;
+}
+
+// ---- a matrix of lines into white coordinates
+
+template <typename V>
+LAD_INLINE void whiten(const Panels& whitening, const float* lines, std::size_t pitch, std::size_t count, float* out) {
+    const std::size_t out_pitch = whitening.padded_rows();
+    for (int panel = 0; panel < whitening.count; ++panel)
+        for (std::size_t first = 0; first < count; first += lines_at_once) {
+            const float* six[lines_at_once];
+            for (int t = 0; t < lines_at_once; ++t) six[t] = lines + std::min(first + t, count - 1) * pitch;
+            multiply<V>(six, whitening.of(panel), whitening.depth,
+                        [&](int t, int column, const V* products) __attribute__((always_inline)) {
+                            if (first + t >= count) return;
+                            float* to = out + (first + t) * out_pitch + panel * Panels::width + column;
+                            for (int v = 0; v < vectors_at_once<V>; ++v) store<V>(to + v * width_of<V>, products[v]);
+                        });
+        }
+}
+
+// ---- the context
+
+LAD_INLINE void standardise(const Tables& of, const float* cells, int region, float* out) {
+    const std::size_t plane = static_cast<std::size_t>(of.side) * of.side;
+    const float* mean = of.mean.data() + static_cast<std::size_t>(region) * cells_of_region * of.channels;
+    for (int k = 0; k < cells_of_region; ++k, mean += of.channels, out += of.pitch()) {
+        const float* from = cells + place_of(of.side, region, k);
+        for (int c = 0; c < of.channels; ++c) out[c] = (from[c * plane] - mean[c]) * of.scale[c];
+        std::fill(out + of.channels, out + of.pitch(), 0.0f);
+    }
+}
+
+LAD_INLINE void mean_of_four(const float* cells, std::size_t pitch, float* out) {
+    const float *b = cells + pitch, *c = b + pitch, *d = c + pitch;
+    for (std::size_t i = 0; i < pitch; ++i) out[i] = ((cells[i] + b[i]) + (c[i] + d[i])) * 0.25f;
+}
+
+template <typename V>
+LAD_INLINE void add_up_context(const Tables& of, const float* cells, Scratch& s) {
+    const int width = of.context.outputs;
+    std::fill(s.total.begin(), s.total.end(), 0.0f);
+    for (int region = 0; region < of.regions(); ++region) {
+        float* z = s.cells.data() + static_cast<std::size_t>(region) * cells_of_region * of.pitch();
+        float* added = s.context.data() + static_cast<std::size_t>(region) * width;
+        standardise(of, cells, region, z);
+        mean_of_four(z, of.pitch(), s.region.data());
+        multiply<V, 1>(of.context, region, {s.region.data()}, {added});
+        const float* scales = of.context.scales_of(region);
+        for (int i = 0; i < width; ++i) s.total[i] += added[i] *= scales[i];
+    }
+}
+
+// ---- distances
+
+template <typename V>
+LAD_INLINE float squared_length(const float* values, std::size_t whole) {
+    constexpr int width = width_of<V>, parts = lanes / width;
+    V sums[parts] = {};
+    for (std::size_t i = 0; i < whole; i += lanes)
+        for (int p = 0; p < parts; ++p) {
+            const V v = load<V>(values + i + p * width);
+            sums[p] += v * v;
+        }
+    float s[lanes];
+    std::memcpy(s, sums, sizeof(s));
+    return sum_of_lanes(s);
+}
+
+// Of `lines` white vectors, their parts along the directions left out.
+template <typename V, int lines>
+LAD_INLINE void measure(const RoundedMatrices& directions, std::size_t matrix, std::size_t whole,
+                        const float* const (&white)[lines], Scratch& s, float (&distance)[lines]) {
+    float* along[lines];
+    for (int l = 0; l < lines; ++l) along[l] = s.along[l].data();
+    multiply<V, lines>(directions, matrix, white, along);
+    const float* scales = directions.scales_of(matrix);
+    for (int l = 0; l < lines; ++l) {
+        for (int i = 0; i < directions.outputs; ++i) along[l][i] *= scales[i];
+        const float left = squared_length<V>(white[l], whole) - squared_length<V>(along[l], directions.outputs);
+        distance[l] = std::sqrt(at_least(left, 0.0f));
+    }
+}
+
+template <typename V>
+LAD_INLINE void judge_region(const Tables& of, int region, const Frame& frame, Scratch& s) {
+    const std::size_t whole = of.pitch();
+    const float* added = s.context.data() + static_cast<std::size_t>(region) * of.context.outputs;
+    for (std::size_t i = 0; i < s.total.size(); ++i) s.others[i] = s.total[i] - added[i];
+    std::fill(s.merged.begin(), s.merged.end(), 0.0f);
+    for (int k = 0; k < cells_of_region; ++k) {
+        const std::size_t cell = static_cast<std::size_t>(region) * cells_of_region + k;
+        const float *white = s.white.data() + cell * of.white_pitch(), *scales = of.prediction.scales_of(cell);
+        for (std::size_t i = 0; i < s.others.size(); ++i) s.weights[i] = s.others[i] * scales[i];
+        multiply<V, 1>(of.prediction, cell, {s.weights.data()}, {s.predicted.data()});
+        for (std::size_t i = 0; i < whole; ++i) s.merged[i] += s.residual[i] = white[i] - s.predicted[i];
+        float distance[2];
+        measure<V, 2>(of.fine_directions, cell, whole, {s.residual.data(), white}, s, distance);
+        const int place = place_of(of.side, region, k);
+        frame.fine[place] = of.root_gain[0] * distance[0];
+        frame.own[place] = of.root_gain[2] * distance[1];
+    }
+    float distance[1];
+    for (float& value : s.merged) value *= 1.0f / cells_of_region;
+    measure<V, 1>(of.coarse_directions, region, whole, {s.merged.data()}, s, distance);
+    frame.coarse[region] = of.root_gain[1] * distance[0];
+}
+
+// ---- one version per instruction set
+
+template <typename V>
+LAD_INLINE void judge_frame(const Tables& of, const Frame& frame, Scratch& s) {
+    add_up_context<V>(of, frame.cells, s);
+    whiten<V>(of.whitening, s.cells.data(), of.pitch(), static_cast<std::size_t>(of.side) * of.side, s.white.data());
+    for (int region = 0; region < of.regions(); ++region) judge_region<V>(of, region, frame, s);
+}
+
+using JudgeFrame = void (*)(const Tables&, const Frame&, Scratch&);
+
+void judge_portable(const Tables& of, const Frame& frame, Scratch& s) { judge_frame<Float4>(of, frame, s); }
+
+#if LAD_HAS_X86
+LAD_TARGET_AVX2 void judge_avx2(const Tables& of, const Frame& frame, Scratch& s) { judge_frame<Float8>(of, frame, s); }
+
+LAD_TARGET_AVX512 void judge_avx512(const Tables& of, const Frame& frame, Scratch& s) {
+    judge_frame<Float16>(of, frame, s);
+}
+
+constexpr JudgeFrame versions[isa_count] = {judge_portable, judge_avx2, judge_avx512};
+#else
+constexpr JudgeFrame versions[isa_count] = {judge_portable, judge_portable, judge_portable};
+#endif
+
+// ---- the tables
+
+Panels whitening_panels(const float* whitening, int channels) {
+    std::vector<float> columns(static_cast<std::size_t>(channels) * channels);
+    for (int i = 0; i < channels; ++i)
+        for (int j = 0; j < channels; ++j) columns[j * channels + i] = whitening[i * channels + j];
+    Panels panels;
+    panels.pack(columns.data(), channels, channels, channels);
+    return panels;
+}
+
+RoundedMatrices white_prediction(const RidgeView& view, const Panels& whitening) {
+    const std::size_t cells = view.regions() * cells_of_region, rows = cells * view.context_width;
+    Floats white(rows * whitening.padded_rows());
+    whiten<Float4>(whitening, view.prediction, view.channels, rows, white.data());
+    RoundedMatrices rounded;
+    rounded.pack_columns(white.data(), cells, view.context_width, view.channels, whitening.padded_rows());
+    return rounded;
+}
+
+}  // namespace
+
+MaskedRidge::MaskedRidge(const RidgeView& view) {
+    const std::size_t regions = view.regions(), cells = regions * cells_of_region, c = view.channels;
+    tables_.side = view.side, tables_.channels = view.channels;
+    tables_.mean.assign(view.mean, view.mean + cells * c);
+    tables_.scale.assign(view.scale, view.scale + c);
+    for (int i = 0; i < 3; ++i) tables_.root_gain[i] = std::sqrt(view.gain[i]);
+    tables_.whitening = whitening_panels(view.whitening, view.channels);
+    tables_.context.pack_rows(view.context, regions, view.context_width, view.channels, c);
+    tables_.prediction = white_prediction(view, tables_.whitening);
+    tables_.fine_directions.pack_rows(view.fine_directions, cells, view.directions, view.channels, c);
+    tables_.coarse_directions.pack_rows(view.coarse_directions, regions, view.directions, view.channels, c);
+}
+
+std::int64_t MaskedRidge::run(const float* cells, float* fine, float* coarse, float* own) const {
+    thread_local Scratch scratch;
+    const std::size_t places = static_cast<std::size_t>(side()) * side(), regions = places / cells_of_region;
+    std::int64_t nonfinite = count_nonfinite(cells, channels() * places);
+    if (nonfinite == 0) {
+        scratch.prepare(tables_);
+        versions[static_cast<int>(active_isa())](tables_, {cells, fine, coarse, own}, scratch);
+        nonfinite = count_nonfinite(fine, places) + count_nonfinite(coarse, regions) + count_nonfinite(own, places);
+    }
+    if (nonfinite == 0) return 0;
+    constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+    std::fill_n(fine, places, nan), std::fill_n(coarse, regions, nan), std::fill_n(own, places, nan);
+    return nonfinite;
+}
+
+}  // namespace lad
