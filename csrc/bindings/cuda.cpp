@@ -19,4 +19,5 @@ PYBIND11_MODULE(_cuda, m) {
     bind_cuda_project(m);
     bind_cuda_histogram(m);
     bind_cuda_quantizer(m);
+    bind_cuda_correlation(m);
 }

@@ -101,3 +101,17 @@ def masked_histogram_score(
     nonfinite: DeviceArray,
     stream: int,
 ) -> None: ...
+def symmetric_kl_workspace_bytes(*, heads: int, side: int, layers: int = 1) -> int: ...
+def symmetric_kl(
+    queries: DeviceArray,
+    keys: DeviceArray,
+    sigmas: DeviceArray,
+    *,
+    heads: int,
+    side: int,
+    weight: float,
+    out: DeviceArray,
+    nonfinite: DeviceArray,
+    workspace: DeviceArray,
+    stream: int,
+) -> None: ...

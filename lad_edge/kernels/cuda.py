@@ -28,6 +28,8 @@ try:
         masked_histograms,
         project_maps,
         project_workspace_bytes,
+        symmetric_kl,
+        symmetric_kl_workspace_bytes,
     )
 except ImportError as exc:
     raise MissingDependencyError(
@@ -49,4 +51,6 @@ __all__ = [
     "masked_histograms",
     "project_maps",
     "project_workspace_bytes",
+    "symmetric_kl",
+    "symmetric_kl_workspace_bytes",
 ]

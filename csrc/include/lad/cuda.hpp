@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "lad/codebook.hpp"
+#include "lad/correlation.hpp"
 #include "lad/cuda_tables.hpp"
 #include "lad/histogram.hpp"
 #include "lad/maps.hpp"
@@ -124,5 +125,13 @@ class Quantizer {
     Tables tables_;
     std::size_t books_;  // where the tables have the books
 };
+
+// Bytes of device memory that one `symmetric_kl` works in.
+std::size_t correlation_workspace_bytes(const CorrelationSpec& spec, int layers);
+
+// As lad::symmetric_kl, called for each of `layers` layers of queries, keys and sigmas, one behind the other. queries
+// and keys have one precision. Counts the inputs that are not finite, or, if all are, such values of out.
+void symmetric_kl(const CorrelationSpec& spec, int layers, ConstValues queries, ConstValues keys, const float* sigmas,
+                  float* out, std::int64_t* nonfinite, void* workspace, Stream stream);
 
 }  // namespace lad::cuda
