@@ -112,6 +112,10 @@ class Inspector:
             found.append((Reason.INTERNAL, f"{type(exc).__name__}: {exc}"))
         return self._result(frame, self.gate.decide(frame, found, None), None, start_ns)
 
+    def keep_warm(self) -> None:
+        """Scores a golden frame and forgets it: clocks, caches and driver stay awake while no part comes."""
+        self._score(self.bundle.golden_frames[0], self.bundle.manifest.contract.pixel_format)
+
     def self_test(self) -> None:
         """Scores the golden frames through the real path. Raises ParityError (SELF_TEST_FAILED) on any disagreement."""
         frames = self.bundle.golden_frames

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _DURATION = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>us|µs|ms|s|min)?", re.ASCII)
 _UNIT_MS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "min": 6e4}
+_AUTO_KEEP_WARM_S = 0.02
 _SIZE = re.compile(r"(\d{1,5})[x×](\d{1,5})", re.ASCII)
 
 
@@ -88,6 +89,31 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--precision", help="one that the bundle is calibrated for (see 'lad-edge info'); f32, bf16")
     group.add_argument("--threads", type=positive_int, metavar="N", help="threads of the engine; default: all cores")
+
+
+def keep_warm(text: str) -> str | float:
+    """`auto` and `off` as they are, `20ms` → 20: for `keep_warm_s`."""
+    return text if text in ("auto", "off") else positive_duration_ms(text)
+
+
+def keep_warm_s(wanted: str | float, runtime: str) -> float | None:
+    """Seconds without a part after which the engine runs for nobody; None = never. auto: on a GPU, whose clocks fall, not on a CPU."""
+    from lad_edge.runtime.gpu import ON_GPU
+
+    if isinstance(wanted, str):
+        return _AUTO_KEEP_WARM_S if wanted == "auto" and runtime in ON_GPU else None
+    return wanted / 1e3
+
+
+def add_keep_warm(parser: argparse._ActionsContainer) -> None:
+    """--keep-warm, alike for run and bench."""
+    parser.add_argument(
+        "--keep-warm",
+        type=keep_warm,
+        default="auto",
+        metavar="auto|off|TIME",
+        help="let the engine judge a golden frame after each such pause, so that it stays fast; default: auto, 20ms on a GPU",
+    )
 
 
 def add_json(parser: argparse.ArgumentParser, what: str) -> None:

@@ -12,7 +12,16 @@ import cv2
 import numpy as np
 
 from lad_edge import bundle as bundles
-from lad_edge.cli.arguments import add_engine_options, add_json, duration_ms, positive_int, print_json, size_px
+from lad_edge.cli.arguments import (
+    add_engine_options,
+    add_json,
+    add_keep_warm,
+    duration_ms,
+    keep_warm_s,
+    positive_int,
+    print_json,
+    size_px,
+)
 from lad_edge.errors import EngineError, SourceError, UsageError
 from lad_edge.inspector import Inspector, Options
 from lad_edge.stream.sources import open_source
@@ -29,6 +38,7 @@ _EPILOG = """\
 examples:
   lad-edge bench part.lad
   lad-edge bench part.lad --size 1280x1024 --interval 0,50ms,1s --json
+  lad-edge bench part.plan --interval 50ms,200ms,1s --keep-warm off
 
 Serial latency: one part at a time, from the picture in memory to the verdict; a pause between parts shows what sleeping
 cores cost. The bare engine runs alternately in the same loop on its own buffers; overhead is everything but the engine.
@@ -55,6 +65,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--frames", type=positive_int, default=200, help="parts measured per interval; default: 200")
     parser.add_argument("--warmup", type=positive_int, default=20, help="parts before the measurement; default: 20")
     parser.add_argument("--interval", default="0", metavar="TIMES", help="pauses between parts: 0,50ms,1s; default: 0")
+    add_keep_warm(parser)
     add_engine_options(parser)
     add_json(parser, "the figures as JSON")
     parser.set_defaults(func=run)
@@ -74,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         measured = [
             _measure(inspector, pictures, args, interval, 1 + i * count) for i, interval in enumerate(intervals)
         ]
-        document = _document(inspector, pictures[0], measured)
+        document = _document(inspector, pictures[0], measured, keep_warm_s(args.keep_warm, inspector.runtime.name))
     if args.json:
         print_json(document)
     else:
@@ -112,16 +123,25 @@ def _measure(
     first_seq: int,
 ) -> dict[str, Any]:
     samples: Samples = {}
-    bare = _BareEngine(inspector)
+    bare, keep_warm = _BareEngine(inspector), keep_warm_s(args.keep_warm, inspector.runtime.name)
     for index in range(args.warmup + args.frames):
-        time.sleep(interval_ms / 1e3)
+        _pause(inspector, interval_ms / 1e3, keep_warm)
         result = _inspect(inspector, first_seq + index, pictures)
-        time.sleep(interval_ms / 1e3)
+        _pause(inspector, interval_ms / 1e3, keep_warm)
         bare_us = bare.run()
         if index >= args.warmup:
             _note(samples, result, bare_us)
     figures = {stage: _percentiles(values) for stage, values in samples.items()}
     return {"interval_ms": interval_ms, "frames": args.frames, "stages_us": figures}
+
+
+def _pause(inspector: Inspector, pause_s: float, keep_warm: float | None) -> None:
+    """No part comes; the engine is kept warm as `run` does it."""
+    end_s = time.monotonic() + pause_s
+    while keep_warm is not None and end_s - time.monotonic() > keep_warm:
+        time.sleep(keep_warm)
+        inspector.keep_warm()
+    time.sleep(max(end_s - time.monotonic(), 0))
 
 
 def _inspect(inspector: Inspector, seq: int, pictures: Sequence[NDArray[np.uint8]]) -> Result:
@@ -166,13 +186,16 @@ def _percentiles(values_us: Sequence[float]) -> dict[str, float]:
     return {**named, "max": round(max(values_us), 1)}
 
 
-def _document(inspector: Inspector, picture: NDArray[np.uint8], measured: list[dict[str, Any]]) -> dict[str, Any]:
+def _document(
+    inspector: Inspector, picture: NDArray[np.uint8], measured: list[dict[str, Any]], keep_warm: float | None
+) -> dict[str, Any]:
     runtime, manifest = inspector.runtime, inspector.bundle.manifest
     return {
         "machine": runtime.device,
         "runtime": f"{runtime.name} {runtime.version}",
         "precision": runtime.precision,
         "threads": runtime.threads,
+        "keep_warm_ms": None if keep_warm is None else 1e3 * keep_warm,
         "engine": {"name": manifest.name, "detector": manifest.detector, "sha256": inspector.bundle.sha256},
         "frame": {"width": picture.shape[1], "height": picture.shape[0], "channels": picture.shape[2:] or (1,)},
         "golden_frames_checked": len(inspector.bundle.golden_frames),

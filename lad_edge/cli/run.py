@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from lad_edge.cli.arguments import (
     add_engine_options,
+    add_keep_warm,
     finite_float,
+    keep_warm_s,
     positive_duration_ms,
     positive_float,
     positive_int,
@@ -86,6 +88,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-age", type=positive_duration_ms, metavar="TIME", help="frames older than that at the start: UNKNOWN"
     )
+    add_keep_warm(parser)
     add_engine_options(parser)
 
 
@@ -216,6 +219,7 @@ def _line(args: argparse.Namespace, source: Source, inspector: Inspector, sinks:
         queue=args.queue,
         pace=Pace(args.fps, args.max_frames),
         first_seq=first_seq,
+        keep_warm_s=keep_warm_s(args.keep_warm, inspector.runtime.name),
         stop=stop.requested,
         notice=notice,
     )

@@ -6,6 +6,7 @@ import ctypes
 from dataclasses import dataclass
 from pathlib import Path
 
+ON_GPU = ("tensorrt", "tensorrt_rtx", "onnxruntime_cuda")  # the runtimes whose clocks fall while no part comes
 LIBRARY = "libcuda.so.1"
 _COMPUTE_CAPABILITY_MAJOR, _COMPUTE_CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
 _PROBLEMS = {

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from lad_edge.errors import SinkError, SourceError
+from lad_edge.errors import EngineError, SinkError, SourceError
 from lad_edge.stream.capture import Capture, Pace
 from lad_edge.stream.mailbox import Mailbox
 from lad_edge.stream.stats import Stats
@@ -41,6 +42,7 @@ class LineOptions:
 
     queue: "latest" (the newest frame wins) or "all" (in order); None = "latest" for live sources, else "all".
     first_seq: number of the first frame; stall_s: a live source silent for that long is reported as CAMERA_LOST.
+    keep_warm_s: after that long without a frame the engine runs for nobody, again and again; None = it sleeps.
     stop: becomes true when the line shall end; notice: takes a line for a person.
     """
 
@@ -48,6 +50,7 @@ class LineOptions:
     pace: Pace = field(default_factory=Pace)
     first_seq: int = 1
     stall_s: float = 1.0
+    keep_warm_s: float | None = None
     stop: Callable[[], bool] = lambda: False
     notice: Callable[[str], None] = _ignore
 
@@ -104,11 +107,19 @@ class Line:
         self._last_take_s = time.monotonic()
 
     def _step(self) -> None:
-        frames = self.mailbox.take(_POLL_S)
+        keep_warm_s = self.options.keep_warm_s
+        frames = self.mailbox.take(_POLL_S if keep_warm_s is None else min(_POLL_S, keep_warm_s))
+        if not frames and keep_warm_s is not None:
+            self._keep_warm()
         self._taken.extend(frames)
         while self._taken:
             self._handle(self._taken[0])
         self._watch_silence(frames)
+
+    def _keep_warm(self) -> None:
+        """A fault here is no part's fault: the next part meets it, and has it in its record."""
+        with suppress(EngineError):
+            self.inspector.keep_warm()
 
     def _handle(self, frame: Frame) -> None:
         if self._stamps_at_take:  # a recorded frame has waited in a file, not on a line

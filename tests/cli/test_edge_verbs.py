@@ -18,7 +18,7 @@ from tiny import HEIGHT, WIDTH, good_picture, spotted_picture
 
 from lad_edge import bundle as bundles
 from lad_edge.cli import demo, main
-from lad_edge.cli.arguments import duration_ms, size_px
+from lad_edge.cli.arguments import duration_ms, keep_warm, keep_warm_s, size_px
 from lad_edge.cli.trial import trial_network
 
 MakeBundle = Callable[..., Path]
@@ -278,6 +278,28 @@ def test_bench_measures_each_stage_and_the_bare_engine(tiny_bundle: Path, capfd:
     for figures in stages.values():
         assert 0 < figures["p50"] <= figures["p95"] <= figures["p99"] <= figures["max"]
     assert stages["total"]["max"] >= stages["infer"]["p50"]
+
+
+def test_bench_keeps_the_engine_warm_in_the_pauses(tiny_bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", str(tiny_bundle), "--frames", "3", "--warmup", "1", "--interval", "9ms", "--keep-warm", "2ms"]
+    assert main([*words, "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    assert document["keep_warm_ms"] == 2
+    assert document["runs"][0]["frames"] == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "runtime", "seconds"),
+    [
+        ("auto", "openvino", None),
+        ("auto", "tensorrt", 0.02),
+        ("auto", "onnxruntime_cuda", 0.02),
+        ("off", "tensorrt_rtx", None),
+        ("5ms", "openvino", 0.005),
+    ],
+)
+def test_auto_keeps_only_gpus_warm(words: str, runtime: str, seconds: float | None) -> None:
+    assert keep_warm_s(keep_warm(words), runtime) == seconds
 
 
 def test_bench_scales_pictures_only_for_a_contract_that_takes_any_size(

@@ -11,11 +11,11 @@ import pytest
 from scripted import CollectingSink, ScriptedSource, fail_at, frame, lost
 from tiny import good_picture, spotted_picture
 
-from lad_edge.errors import SinkError, SourceError
+from lad_edge.errors import EngineError, SinkError, SourceError
 from lad_edge.inspector import Inspector, Options
 from lad_edge.stream.capture import Pace
 from lad_edge.stream.loop import Line, LineOptions
-from lad_edge.values import Reason, Verdict
+from lad_edge.values import Frame, Reason, Verdict
 
 WAIT_S = 20.0
 
@@ -66,6 +66,46 @@ def test_a_recorded_source_with_queue_latest_drops_like_a_live_one(inspector: In
     line.run()
     assert sink.seqs == list(range(1, 11))
     assert line.mailbox.dropped > 0
+
+
+def test_the_engine_is_kept_warm_while_no_frame_comes_and_nothing_is_recorded(
+    inspector: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warmed = threading.Semaphore(0)
+    score_a_golden_frame = inspector.keep_warm
+
+    def keep_warm() -> None:
+        score_a_golden_frame()
+        warmed.release()
+
+    def after_some_warmth() -> Frame:
+        assert all(warmed.acquire(timeout=WAIT_S) for _ in range(3))
+        return frame(spotted_picture(2), "late")
+
+    monkeypatch.setattr(inspector, "keep_warm", keep_warm)
+    sink = CollectingSink()
+    source = ScriptedSource([frame(good_picture(0), "early"), after_some_warmth], live=True)
+    Line(source, inspector, [sink], LineOptions(keep_warm_s=0.001, stall_s=WAIT_S)).run()
+    assert [(r.seq, r.verdict) for r in sink.results] == [(1, Verdict.OK), (2, Verdict.NG)]
+
+
+def test_a_fault_while_the_engine_is_kept_warm_is_no_fault_of_the_line(
+    inspector: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = threading.Event()
+
+    def fail() -> None:
+        failed.set()
+        raise EngineError("scripted: the GPU fell off the bus")
+
+    def after_the_fault() -> Frame:
+        assert failed.wait(WAIT_S)
+        return frame(good_picture(0))
+
+    monkeypatch.setattr(inspector, "keep_warm", fail)
+    sink = CollectingSink()
+    Line(ScriptedSource([after_the_fault], live=True), inspector, [sink], LineOptions(keep_warm_s=0.001)).run()
+    assert [r.verdict for r in sink.results] == [Verdict.OK]
 
 
 def test_a_stop_ends_an_endless_source_and_every_captured_frame_has_its_record(inspector: Inspector) -> None:
