@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from lad_edge import thresholds
 from lad_edge.bundle import Calibration, Contract, Policy
 from lad_edge.errors import DataError
-from lad_edge.runtime import Runtime
+from lad_edge.runtime import Runtime, stated
 from lad_edge.scoring import SCORERS, FrameScorer, Normalisation, Setup
 
 Image = NDArray[np.uint8]
-ENVELOPE_SLACK = 1e4  # an image score this many threshold distances beyond the good ones is an engine fault, not a part
 
 
 @dataclass(frozen=True)
@@ -116,27 +115,15 @@ def calibrate(
     in_order = pipeline.answer(validation, normalisation).scores
     scores = np.sort(in_order)
     threshold = thresholds.choose(scores, *policy)
-    reach = ENVELOPE_SLACK * max(abs(threshold.value), float(np.ptp(scores)), 1e-6)
     precision = pipeline.runtime.precision
     calibration = Calibration(
-        runtime=f"{pipeline.runtime.name}-{_word(pipeline.runtime.version)}",
+        runtime=stated(pipeline.runtime),
         normalisation=normalisation.levels,
         threshold=threshold.value,
         policy=Policy(threshold.policy, threshold.parameter, threshold.n, threshold.statement),
         scores=f"calibration/{precision}/scores",
-        envelope=(float(scores[0]) - reach, float(scores[-1]) + reach),
+        envelope=thresholds.envelope(scores, threshold.value),
         golden_scores=f"golden/{precision}/scores",
         places=None if training is None else f"calibration/{precision}/places",
     )
     return Measured(calibration, in_order, pipeline.answer(golden, normalisation).scores, normalisation.places)
-
-
-def far_out(scores: NDArray[np.float64]) -> list[int]:
-    """Where scores lie beyond Tukey's outer fence, three times the distance of the quartiles above the third; the highest first."""
-    low, high = np.quantile(scores, (0.25, 0.75))
-    beyond = np.flatnonzero(scores > high + 3 * (high - low))
-    return [int(index) for index in beyond[np.argsort(-scores[beyond])]]
-
-
-def _word(version: str) -> str:
-    return "".join(c if c.isalnum() or c in "._" else "-" for c in version.split("-")[0])[:32]

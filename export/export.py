@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from lad_edge.export import efficient_ad, fod, ladmim, ulsad
-from lad_edge.export.calibrate import Answers, Measured, Pipeline, calibrate, far_out
+from lad_edge.export.calibrate import Answers, Measured, Pipeline, calibrate
 from lad_edge.export.cost import cost
 from lad_edge.export.evaluate import evaluate
 from lad_edge.export.exporter import Exported, Exporter
@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 import lad_edge
 from lad_edge import bundle
-from lad_edge.bundle import Contract, Golden, Manifest
+from lad_edge.bundle import GOLDEN_TOLERANCE, Contract, Golden, Manifest, bundle_name, spoilt
 from lad_edge.datasets import open_dataset
 from lad_edge.detectors.batches import Images
 from lad_edge.errors import DataError, UsageError
 from lad_edge.images import read_image
 from lad_edge.inspector import load
 from lad_edge.runtime import available, default_runtime, open_runtime
-from lad_edge.thresholds import parse_policy
+from lad_edge.thresholds import far_out, parse_policy
 from lad_edge.training.fit import load_networks
 from lad_edge.training.pictures import to_tensor
 from lad_edge.training.run_folder import RunDescription
@@ -40,10 +40,6 @@ EXPORTERS: dict[str, Exporter] = {
 }
 BY_PLACE = ("efficient_ad", "dfsc")  # detectors whose maps are judged place by place unless asked otherwise
 MOST_FOR_PLACES = 400  # training images that are enough for mean and spread of a place
-GOLDEN_TOLERANCE = {
-    "f32": 1e-3,
-    "bf16": 5e-2,
-}  # of the self-test on another machine: other kernels round in another order
 
 Image = NDArray[np.uint8]
 
@@ -131,11 +127,7 @@ def golden_frames(validation: Sequence[Image], count: int) -> list[Image]:
         raise UsageError(f"--golden {count}: at least 1 good frame has to travel in the bundle for the self-test")
     same = [image for image in validation if image.shape == validation[0].shape]
     good = [same[i] for i in np.linspace(0, len(same) - 1, min(count, len(same))).astype(int)]
-    spoilt = good[0].copy()
-    height, width = spoilt.shape[:2]
-    window = (slice(height * 3 // 8, height * 5 // 8), slice(width * 3 // 8, width * 5 // 8))
-    spoilt[window] = 255 - spoilt[window]
-    return [*good, spoilt]
+    return [*good, spoilt(good[0])]
 
 
 def _prove(
@@ -204,7 +196,7 @@ def _manifest(
     proven: dict[str, Any],
 ) -> Manifest:
     return Manifest(
-        name="".join(c if c.isalnum() or c in "._-" else "-" for c in description.name)[:64],
+        name=bundle_name(description.name),
         detector=description.detector,
         tool_version=lad_edge.__version__,
         contract=contract,

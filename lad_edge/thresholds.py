@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+_ENVELOPE_SLACK = 1e4  # a score this many threshold distances beyond the good ones is an engine fault, not a part
 POLICY_HELP = "conformal:1% | quantile:0.995 | fixed:0.12"
 
 
@@ -46,6 +47,19 @@ def choose(scores: ArrayLike, policy: str, parameter: float) -> Threshold:
     if policy not in _POLICIES:
         raise UsageError(f"a policy is one of {', '.join(_POLICIES)}; came '{policy}'")
     return _POLICIES[policy](scores, parameter)
+
+
+def envelope(scores: NDArray[np.float64], threshold: float) -> tuple[float, float]:
+    """The lowest and the highest score that a sound engine may give, from those of good parts: far beyond any part."""
+    reach = _ENVELOPE_SLACK * max(abs(threshold), float(np.ptp(scores)), 1e-6)
+    return float(scores.min()) - reach, float(scores.max()) + reach
+
+
+def far_out(scores: NDArray[np.float64]) -> list[int]:
+    """Where scores lie beyond Tukey's outer fence, three times the distance of the quartiles above the third; the highest first."""
+    low, high = np.quantile(scores, (0.25, 0.75))
+    beyond = np.flatnonzero(scores > high + 3 * (high - low))
+    return [int(index) for index in beyond[np.argsort(-scores[beyond])]]
 
 
 def conformal(scores: ArrayLike, alpha: float) -> Threshold:

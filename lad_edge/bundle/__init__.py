@@ -1,6 +1,7 @@
 """The file that crosses from the workstation to the edge: manifest, graphs, tables, golden frames; all verified."""
 
 from lad_edge.bundle.device import ENGINES, PRECISIONS, Device
+from lad_edge.bundle.golden import GOLDEN_TOLERANCE, spoilt
 from lad_edge.bundle.layout import TensorInfo
 from lad_edge.bundle.manifest import (
     FORMAT_VERSION,
@@ -11,6 +12,7 @@ from lad_edge.bundle.manifest import (
     Graph,
     Manifest,
     Policy,
+    bundle_name,
 )
 from lad_edge.bundle.reader import Bundle, loads, read
 from lad_edge.bundle.writer import replace_threshold, write
@@ -18,6 +20,7 @@ from lad_edge.bundle.writer import replace_threshold, write
 __all__ = [
     "ENGINES",
     "FORMAT_VERSION",
+    "GOLDEN_TOLERANCE",
     "PRECISIONS",
     "Bundle",
     "Calibration",
@@ -29,8 +32,10 @@ __all__ = [
     "Manifest",
     "Policy",
     "TensorInfo",
+    "bundle_name",
     "loads",
     "read",
     "replace_threshold",
+    "spoilt",
     "write",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -142,6 +143,11 @@ class Manifest:
     def to_json(self) -> dict[str, Json]:
         """Return plain dicts, lists and scalars, ready for json.dumps."""
         return cast("dict[str, Json]", plain(self))
+
+
+def bundle_name(text: str) -> str:
+    """What a manifest may be called, from any text: other signs than A-Z a-z 0-9 . _ - become -, at most 64 of them."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", text)[:64] or "part"
 
 
 def parse_manifest(value: object) -> Manifest:

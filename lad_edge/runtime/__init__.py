@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
     Graphs = Mapping[str, tuple[Graph, bytes | memoryview]]
 
-__all__ = ["RUNTIMES", "Runtime", "available", "default_runtime", "open_plan", "open_runtime", "preferred_precision"]
+__all__ = [
+    "RUNTIMES",
+    "Runtime",
+    "available",
+    "default_runtime",
+    "open_plan",
+    "open_runtime",
+    "preferred_precision",
+    "stated",
+]
 
 _FASTEST_FIRST = ("int8", "bf16", "f16", "f32")
 
@@ -175,6 +184,12 @@ def preferred_precision(name: str | None = None, among: Iterable[str] | None = N
         f"{name} runs {', '.join(native)} on this machine, the bundle is calibrated for {', '.join(wanted)}; "
         f"export it again with --precision {native[0]}"
     )
+
+
+def stated(runtime: Runtime) -> str:
+    """Name and version of an engine as a bundle states them: letters, digits, dots and underscores."""
+    version = "".join(c if c.isalnum() or c in "._" else "-" for c in runtime.version.split("-")[0])
+    return f"{runtime.name}-{version[:32]}"
 
 
 def _installed(name: str) -> tuple[str, ...] | None:

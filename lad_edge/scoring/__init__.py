@@ -13,6 +13,7 @@ from lad_edge.scoring.base import FrameScorer, GraphRunner, Normalisation, Setup
 from lad_edge.scoring.efficient_ad import EfficientAdScorer
 from lad_edge.scoring.fod import FodScorer
 from lad_edge.scoring.ladmim import LadmimScorer
+from lad_edge.scoring.masked_ridge import MaskedRidgeScorer
 from lad_edge.scoring.ulsad import UlsadScorer
 
 __all__ = ["SCORERS", "FrameScorer", "GraphRunner", "Normalisation", "Setup", "open_calibrated", "open_scorer"]
@@ -23,6 +24,7 @@ SCORERS: dict[str, Callable[[Setup], FrameScorer]] = {
     "ulsad": UlsadScorer,
     "fod": FodScorer,
     "ladmim": LadmimScorer,
+    "masked_ridge": MaskedRidgeScorer,
 }
 
 

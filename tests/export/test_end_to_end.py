@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lad_edge.export import efficient_ad
-from lad_edge.export.calibrate import Answers, far_out
+from lad_edge.export.calibrate import Answers
 from lad_edge.export.export import ExportOptions, export_run
 from lad_edge.export.exporter import place_levels, usual_peaks
 from lad_edge.export.parity import compare
@@ -20,6 +20,7 @@ from lad_edge.backbones.pdn import PDN_SIZES, Pdn
 from lad_edge.cli import main
 from lad_edge.datasets.synthetic import generate
 from lad_edge.errors import DataError, ParityError, UsageError
+from lad_edge.thresholds import far_out
 from lad_edge.training.checkpoint import save_tensors
 from lad_edge.training.fit import FitOptions, fit
 

@@ -1,0 +1,148 @@
+"""Masked ridge at the edge: frame → cells → each region predicted from all others → distances → one map and its maximum.
+
+Ours: LADMIM's masked modelling (methods card §6) learned in closed form on the box, by `lad_edge.teaching`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lad_edge.kernels import MaskedRidge, Projected, RidgeTables, project_maps
+from lad_edge.kernels.reference import region_cells
+from lad_edge.kernels.resampling import bilinear
+from lad_edge.scoring.base import FrameScorer, Setup, affine
+from lad_edge.values import Scores
+
+GRAPH, OUTPUT = "backbone", "cells"
+PARAMETERS = ("channels", "components", "directions", "grid", "parts")
+USUAL = 0.1  # of the score: what the highest cell of a good part usually reaches
+MOST_FINDINGS = 3
+
+
+class MaskedRidgeScorer(FrameScorer):
+    """Preprocess, the frozen backbone, one kernel, and the larger of two distances enlarged to the network's input.
+
+    parameters: `channels` of a cell, `grid` cells along each side, `components` of the context, `directions` of a covariance, and the
+    names of the taught `parts`. tables: those of `RidgeTables`, `contexts` (parts, components) and `own_limit` (grid, grid), the
+    largest distance by which a good part was unusual there by itself. normalisation: per branch 0 and the usual peak of good parts.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        setup.expect(PARAMETERS)
+        super().__init__(setup)
+        p = setup.parameters
+        channels, self.grid = int(p["channels"]), int(p["grid"])
+        self.parts = [str(name) for name in p["parts"]]
+        shapes = table_shapes(channels, self.grid, int(p["components"]), int(p["directions"]))
+        self.tables = RidgeTables(*(_table(setup, name, shape) for name, shape in shapes.items()))
+        self.contexts = _table(setup, "contexts", (len(self.parts), int(p["components"])))
+        self.own_limit = _table(setup, "own_limit", (self.grid, self.grid))
+        self.ridge = MaskedRidge(self.tables)
+        self.cells = np.zeros((1, channels, self.grid, self.grid), np.float32)
+        self.fine, self.own = (np.zeros((self.grid, self.grid), np.float32) for _ in range(2))
+        self.coarse = np.zeros((self.grid // 2, self.grid // 2), np.float32)
+        self.tail = Tail(self.grid, setup.contract.size, setup.normalisation)
+
+    @property
+    def raw(self) -> Mapping[str, NDArray[np.float32]]:
+        """The distances of cells and of regions."""
+        return {"fine": self.fine, "coarse": self.coarse}
+
+    def infer(self) -> None:
+        """The backbone describes the cells."""
+        self.run(GRAPH, image=self.input, **{OUTPUT: self.cells})
+
+    def judge(self) -> Scores:
+        """The larger of a cell's distance and its region's; logical where the cell by itself looks like those of good parts."""
+        nonfinite = self.ridge(self.cells[0], self.fine, self.coarse, self.own)
+        found = self.tail(self.fine, self.coarse)
+        peak, unusual = max(float(self.tail.worst.max()), 1e-12), self.own > self.own_limit
+        structural, logical = (
+            found.score * float(np.where(cells, self.tail.worst, 0).max()) / peak for cells in (unusual, ~unusual)
+        )
+        nonfinite = max(nonfinite, found.nonfinite)
+        return Scores(found.score, structural, logical, nonfinite, self.tail.map, explain=self._findings)
+
+    def _findings(self) -> tuple[str, ...]:
+        """The worst places in words, and the good parts that the rest of the picture resembles most."""
+        left = self.tail.worst.copy()
+        sentences: list[str] = []
+        while len(sentences) < MOST_FINDINGS and left.max() > USUAL:
+            row, column = (int(index) for index in np.unravel_index(left.argmax(), left.shape))
+            sentences.append(self._sentence(row, column, float(left[row, column]) / USUAL))
+            left[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3] = 0
+        return tuple(sentences)
+
+    def _sentence(self, row: int, column: int, ratio: float) -> str:
+        where = f"row {row + 1}, column {column + 1} of {self.grid}: {ratio:.1f} times what good parts usually reach"
+        if self.own[row, column] > self.own_limit[row, column]:
+            return f"structural at {where}; no good part looked like this there"
+        return f"logical at {where}; usual by itself, but not beside the rest, which is most like {self._alike(row, column)}"
+
+    def _alike(self, row: int, column: int) -> str:
+        """Names of the two good parts whose context is nearest to that of this region."""
+        z = (region_cells(self.cells[0]) - self.tables.mean).mean(1) * self.tables.scale
+        added = np.einsum("grc,gc->gr", self.tables.context, z)
+        hidden = row // 2 * (self.grid // 2) + column // 2
+        context = added.sum(0) - added[hidden]
+        nearest = np.square(self.contexts - context).sum(1).argsort()[:2]
+        return " and ".join(self.parts[index] for index in nearest)
+
+
+class Tail:
+    """Distances of cells and regions → the larger of both at each cell, enlarged to the network's input, and its maximum.
+
+    normalisation: branch → 0 and the usual peak of good parts, which becomes USUAL.
+    """
+
+    def __init__(self, grid: int, size: tuple[int, int], normalisation: Mapping[str, tuple[float, float]]) -> None:
+        self.scales = [affine(normalisation[name])[0] for name in branches()]
+        self.worst, self.of_regions = (np.zeros((grid, grid), np.float32) for _ in range(2))
+        self.enlarge = [bilinear(grid, edge, corners=False).astype(np.float32) for edge in size]
+        self.map = np.zeros(size, np.float32)
+
+    def __call__(self, fine: NDArray[np.float32], coarse: NDArray[np.float32]) -> Projected:
+        """fine: (grid, grid), coarse: (grid / 2, grid / 2). `worst` and `map` hold the result until the next call."""
+        fine_scale, coarse_scale = self.scales
+        np.multiply(fine, fine_scale, out=self.worst)
+        half = len(coarse)
+        self.of_regions.reshape(half, 2, half, 2)[:] = (coarse * coarse_scale)[:, None, :, None]
+        np.maximum(self.worst, self.of_regions, out=self.worst)
+        rows, columns = self.enlarge
+        return project_maps([self.worst], [rows], [columns], weights=[1.0], constant=0.0, out=self.map)
+
+
+def branches() -> tuple[str, ...]:
+    """Distances of cells, distances of regions."""
+    return ("fine", "coarse")
+
+
+def table_name(name: str) -> str:
+    """Where the bundle keeps a table of this detector."""
+    return f"masked_ridge/{name}"
+
+
+def table_shapes(channels: int, grid: int, components: int, directions: int) -> dict[str, tuple[int, ...]]:
+    """Of `RidgeTables`, in its order."""
+    regions = (grid // 2) ** 2
+    return {
+        "mean": (regions, 4, channels),
+        "scale": (channels,),
+        "context": (regions, components, channels),
+        "prediction": (regions, 4, components, channels),
+        "whitening": (channels, channels),
+        "fine_directions": (regions, 4, directions, channels),
+        "coarse_directions": (regions, directions, channels),
+        "gain": (3,),
+    }
+
+
+HALF_TABLES = frozenset({"context", "prediction", "fine_directions", "coarse_directions"})  # float16 in the bundle
+
+
+def _table(setup: Setup, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    stored = setup.table(table_name(name), np.float16 if name in HALF_TABLES else np.float32, shape)
+    return np.ascontiguousarray(stored, np.float32)

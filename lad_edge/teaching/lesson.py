@@ -1,0 +1,347 @@
+"""Good parts are shown one after the other; at the end stands an engine: features, tables, threshold, golden frames.
+
+Everything runs on the box through the engine and the kernels that will judge, at one precision: that of the box.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lad_edge import __version__, thresholds
+from lad_edge.bundle import (
+    GOLDEN_TOLERANCE,
+    Bundle,
+    Calibration,
+    Contract,
+    Golden,
+    Manifest,
+    Policy,
+    bundle_name,
+    spoilt,
+    write,
+)
+from lad_edge.errors import DataError, UsageError
+from lad_edge.kernels import Preprocess
+from lad_edge.runtime import open_runtime, preferred_precision, stated
+from lad_edge.scoring.base import Normalisation, Setup
+from lad_edge.scoring.masked_ridge import (
+    GRAPH,
+    HALF_TABLES,
+    OUTPUT,
+    MaskedRidgeScorer,
+    Tail,
+    branches,
+    table_name,
+)
+from lad_edge.teaching import ridge
+from lad_edge.teaching.backbone import BACKBONES, GRID, IMAGE, SIDE
+from lad_edge.teaching.stored import pack, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+    from lad_edge.kernels import RidgeTables
+
+DETECTOR = "masked_ridge"
+FEWEST_PARTS = 5
+REACHABLE = (
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.2,
+)  # false-reject rates that a default threshold promises: the smallest that the parts carry
+DEFAULT_RATE = 0.05  # or more, if there are too few parts for it
+TWIN = 0.02  # of the usual distance between two parts: nearer ones are one part shown twice
+
+
+@dataclass(frozen=True)
+class Options:
+    """name: of the engine. runtime, precision, threads: as for `runtime.open_runtime`; a taught engine runs at this precision.
+
+    policy: of the threshold, None = conformal at DEFAULT_RATE or the smallest rate that the parts can carry. roi: (x, y, width, height).
+    """
+
+    name: str = "part"
+    backbone: str = "efficientnet-lite0"
+    runtime: str | None = None
+    precision: str | None = None
+    threads: int | None = None
+    policy: tuple[str, float] | None = None
+    roi: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A finished engine, and what was noticed on the way.
+
+    scores: name of each part → the score that it gets from ridges that never saw it. odd: parts far out of line, the worst first.
+    twins: pairs of parts that are nearly the same picture. policy: of the threshold, with its statement.
+    """
+
+    manifest: Manifest
+    tensors: dict[str, NDArray[Any]]
+    scores: dict[str, float]
+    odd: list[str]
+    twins: list[tuple[str, str]]
+    policy: Policy
+
+    def write(self, path: Path) -> str:
+        """As `bundle.write`."""
+        return write(path, self.manifest, self.tensors)
+
+
+@dataclass
+class _Shown:
+    """What is kept of the parts: names, cells, and one picture for the self-test."""
+
+    names: list[str] = field(default_factory=list)
+    cells: list[NDArray[np.float32]] = field(default_factory=list)
+    picture: NDArray[np.uint8] | None = None
+    pixel_format: str = ""
+
+
+class Lesson:
+    """Shows good parts to a backbone and fits the masked ridge to them. Owns an engine: close it, or use it in a `with`."""
+
+    def __init__(self, options: Options, taught: Bundle | None = None) -> None:
+        """taught: an engine to go on with; its parts count as shown, and its contract holds for the new ones.
+
+        Raises UsageError for an unknown backbone, and as `open_runtime`; EngineError if `taught` is another detector.
+        """
+        if options.backbone not in BACKBONES:
+            raise UsageError(f"--backbone {options.backbone}: expected one of {', '.join(BACKBONES)}")
+        self.options, self.backbone = options, BACKBONES[options.backbone]
+        self.shown = _Shown()
+        precision = options.precision or preferred_precision(options.runtime)
+        if taught is not None:
+            self.options, self.shown, precision = _continued(options, taught)
+        graphs = {GRAPH: (self.backbone.graph, self.backbone.onnx())}
+        self.runtime = open_runtime(options.runtime, graphs, precision=precision, threads=options.threads)
+        self.input = np.zeros((1, 3, SIDE, SIDE), np.float32)
+        self.output = np.zeros((1, self.backbone.channels, GRID, GRID), np.float32)
+        self.plan: Preprocess | None = None
+
+    def __len__(self) -> int:
+        """Parts shown so far."""
+        return len(self.shown.names)
+
+    def show(self, name: str, image: NDArray[np.uint8], pixel_format: str) -> None:
+        """One good part: (H, W, 3) or (H, W), uint8. Raises DataError for another size or format than the first part's."""
+        self._check(name, image, pixel_format)
+        if self.plan is None:
+            self.plan = self._preprocess()
+        self.plan(np.ascontiguousarray(image), self.input)
+        self.runtime.run(GRAPH, **{IMAGE: self.input, OUTPUT: self.output})
+        if not np.isfinite(self.output).all():
+            raise DataError(f"{name}: the backbone gave numbers that are not finite; try --precision f32")
+        self.shown.names.append(name)
+        self.shown.cells.append(self.output[0].copy())
+
+    def finish(self) -> Taught:
+        """Fits, calibrates and packs. Raises DataError for fewer than FEWEST_PARTS parts, or parts that are all one picture."""
+        names = self.shown.names
+        if len(names) < FEWEST_PARTS:
+            raise DataError(
+                f"teaching needs at least {FEWEST_PARTS} good parts, {len(names)} were shown; 25 and more serve well"
+            )
+        cells = np.stack(self.shown.cells)
+        if float(np.ptp(cells, axis=0).max()) <= 1e-6 * float(np.abs(cells).max()):
+            raise DataError("all parts are the same picture; show different parts, each as the camera will see it")
+        twins = _twins(cells, names)
+        tables, unseen = ridge.fit(cells), ridge.cross_fitted(cells)
+        levels = {name: (0.0, float(np.median(peaks))) for name, peaks in zip(branches(), unseen.peaks, strict=True)}
+        tail = Tail(GRID, (SIDE, SIDE), levels)
+        scores = np.array([tail(fine, coarse).score for fine, coarse, _ in zip(*unseen, strict=True)])
+        kept = self._pack(tables, cells, unseen)
+        calibration, golden = self._calibrate(scores, levels, kept)
+        return Taught(
+            manifest=self._manifest(calibration, kept),
+            tensors=kept | golden | {calibration.scores: np.sort(scores)},
+            scores=dict(zip(names, scores.tolist(), strict=True)),
+            odd=[names[index] for index in thresholds.far_out(scores)],
+            twins=twins,
+            policy=calibration.policy,
+        )
+
+    def close(self) -> None:
+        """Frees the engine."""
+        self.runtime.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _check(self, name: str, image: NDArray[Any], pixel_format: str) -> None:
+        if pixel_format not in ("bgr8", "mono8"):
+            raise DataError(f"{name}: expected 8-bit colour or grey, came {pixel_format}; convert it first")
+        if self.shown.picture is None:
+            self.shown.picture, self.shown.pixel_format = image.copy(), pixel_format
+        first = self.shown.picture
+        if image.shape != first.shape or pixel_format != self.shown.pixel_format:
+            raise DataError(
+                f"{name}: expected {_size(first)} {self.shown.pixel_format} as the first part has, came {_size(image)} "
+                f"{pixel_format}; all parts are shown to one camera with one setting"
+            )
+
+    def _contract(self) -> Contract:
+        assert self.shown.picture is not None  # noqa: S101 - a part was shown
+        height, width = self.shown.picture.shape[:2]
+        return Contract(
+            width=width,
+            height=height,
+            pixel_format=self.shown.pixel_format,
+            roi=self.options.roi,
+            size=(SIDE, SIDE),
+            channel_order="rgb",
+            resize="bilinear-antialias",
+            mean=self.backbone.mean,
+            std=self.backbone.std,
+        )
+
+    def _setup(self, normalisation: Normalisation, tables: dict[str, NDArray[Any]]) -> Setup:
+        assert self.shown.picture is not None  # noqa: S101 - a part was shown
+        shape = self.shown.picture.shape
+        return Setup(
+            self._contract(),
+            self._parameters(tables),
+            normalisation,
+            self.runtime,
+            shape,
+            self.shown.pixel_format,
+            tables,
+        )
+
+    def _preprocess(self) -> Preprocess:
+        return self._setup(Normalisation({}), {}).preprocess()
+
+    def _parameters(self, tables: dict[str, NDArray[Any]]) -> dict[str, Any]:
+        if not tables:
+            return {}
+        directions = tables[table_name("fine_directions")].shape[2]
+        components = tables[table_name("context")].shape[1]
+        return {
+            "channels": self.backbone.channels,
+            "components": components,
+            "directions": directions,
+            "grid": GRID,
+            "parts": list(self.shown.names),
+        }
+
+    def _pack(
+        self, tables: RidgeTables, cells: NDArray[np.float32], unseen: ridge.Distances
+    ) -> dict[str, NDArray[Any]]:
+        """All tensors but those of the calibration."""
+        stored = tables._asdict() | {"contexts": ridge.contexts(tables, cells), "own_limit": unseen.own.max(0)}
+        packed, ranges = pack(cells)
+        return {
+            **{
+                table_name(name): table.astype(np.float16 if name in HALF_TABLES else np.float32)
+                for name, table in stored.items()
+            },
+            "taught/cells": packed,
+            "taught/ranges": ranges,
+            self.backbone.graph.tensor: np.frombuffer(self.backbone.onnx(), np.uint8),
+        }
+
+    def _calibrate(
+        self, scores: NDArray[np.float64], levels: dict[str, tuple[float, float]], tables: dict[str, NDArray[Any]]
+    ) -> tuple[Calibration, dict[str, NDArray[Any]]]:
+        """The threshold of the scores, and the golden frames with what this very engine says of them."""
+        assert self.shown.picture is not None  # noqa: S101 - a part was shown
+        chosen = thresholds.choose(scores, *(self.options.policy or default_policy(len(scores))))
+        frames = np.stack([self.shown.picture, spoilt(self.shown.picture)])
+        scorer, found = MaskedRidgeScorer(self._setup(Normalisation(levels), tables)), []
+        for frame in frames:
+            scorer.enqueue(frame)
+            found.append(scorer.wait().score)
+        precision = self.runtime.precision
+        calibration = Calibration(
+            runtime=stated(self.runtime),
+            normalisation=levels,
+            threshold=chosen.value,
+            policy=Policy(chosen.policy, chosen.parameter, chosen.n, chosen.statement),
+            scores=f"calibration/{precision}/scores",
+            envelope=thresholds.envelope(scores, chosen.value),
+            golden_scores=f"golden/{precision}/scores",
+        )
+        return calibration, {"golden/frames": frames, calibration.golden_scores: np.array(found, np.float64)}
+
+    def _manifest(self, calibration: Calibration, tables: dict[str, NDArray[Any]]) -> Manifest:
+        precision = self.runtime.precision
+        return Manifest(
+            name=bundle_name(self.options.name),
+            detector=DETECTOR,
+            tool_version=__version__,
+            contract=self._contract(),
+            graphs={GRAPH: self.backbone.graph},
+            calibrations={precision: calibration},
+            golden=Golden("golden/frames", {precision: GOLDEN_TOLERANCE.get(precision, 0.05)}),
+            parameters=self._parameters(tables),
+            provenance={
+                "backbone": self.options.backbone,
+                "parts": len(self.shown.names),
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+        )
+
+
+def default_policy(parts: int) -> tuple[str, float]:
+    """Conformal at DEFAULT_RATE, or at the smallest rate above it that so few parts can carry."""
+    rates = [rate for rate in REACHABLE if rate >= DEFAULT_RATE and (parts + 1) * rate >= 1]
+    return "conformal", rates[0] if rates else REACHABLE[-1]
+
+
+def parts_for(rate: float) -> int:
+    """Good parts that a conformal threshold of this false-reject rate needs."""
+    return int(np.ceil(round(1 / rate, 9))) - 1
+
+
+def _continued(options: Options, taught: Bundle) -> tuple[Options, _Shown, str]:
+    """Options, parts and precision of a taught engine; new words of the user win where they may differ."""
+    manifest = taught.manifest
+    if manifest.detector != DETECTOR:
+        raise UsageError(f"{taught.path}: expected an engine made by 'lad-edge teach', this is {manifest.detector}")
+    if manifest.provenance.get("backbone") != options.backbone:
+        raise UsageError(f"{taught.path} was taught with another backbone; teach it anew from all pictures")
+    names = [str(name) for name in manifest.parameters["parts"]]  # type: ignore[union-attr]
+    cells = unpack(taught.tensors["taught/cells"], taught.tensors["taught/ranges"])
+    shown = _Shown(names, list(cells), taught.golden_frames[0].copy(), manifest.contract.pixel_format)
+    precision = next(iter(manifest.calibrations))
+    if options.precision not in (None, precision):
+        raise UsageError(f"{taught.path} was taught in {precision}; leave --precision out, or teach it anew")
+    kept = Options(
+        name=manifest.name,
+        backbone=options.backbone,
+        runtime=options.runtime,
+        threads=options.threads,
+        policy=options.policy,
+        roi=manifest.contract.roi,
+    )
+    return kept, shown, precision
+
+
+def _twins(cells: NDArray[np.float32], names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of parts whose cells lie much nearer to each other than parts usually do."""
+    flat = cells.reshape(len(cells), -1).astype(np.float64)
+    flat -= flat.mean(0)
+    squares = np.square(flat).sum(1)
+    apart = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * flat @ flat.T, 0))
+    pairs = np.triu_indices(len(cells), 1)
+    close = apart[pairs] <= TWIN * float(np.median(apart[pairs]))
+    return [(names[int(i)], names[int(j)]) for i, j in np.transpose(pairs)[close]]
+
+
+def _size(image: NDArray[Any]) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"
