@@ -25,7 +25,8 @@ ISLANDS = frozenset(
         "MeanVarianceNormalization",
     }
     | {"ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceLogSumExp", "CumSum"}
-    | {"Softmax", "LogSoftmax", "Exp", "Log", "Reciprocal", "ArgMax", "ArgMin", "TopK", "Cast"}
+    | {"Softmax", "LogSoftmax", "Exp", "Log", "Reciprocal", "ArgMax", "ArgMin", "TopK"}
+    | {"Cast", "Constant", "ConstantOfShape", "Range"}  # whose results have the type that they state
 )
 # What costs nothing to keep in float32 beside an island: (t − s)² before its mean, LayerScale and residual sums before a LayerNorm.
 FOLLOWERS = frozenset(
@@ -71,14 +72,34 @@ class _Rewrite:
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.graph = graph
+        self.taken = {name for node in graph.node for name in (*node.input, *node.output)}
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        self.widen_stored_halves()
         self.floats = set(_float_values(graph)) | {
             name for name, array in self.constants.items() if array.dtype == np.float32
         }
-        self.types = {value.name: TensorProto.FLOAT for value in graph.input}  # of what was written so far
+        known = (*self.constants, *(value.name for value in graph.input))
+        self.types = dict.fromkeys(known, TensorProto.FLOAT)  # of what was written so far, where it is a float
+        self.copies: dict[tuple[str, int], str] = {}  # name and other type → its name there
         self.islands = _islands(graph, self.constants)
         self.nodes: list[onnx.NodeProto] = []
         self.used: dict[str, NDArray[np.generic]] = {}
+
+    def widen_stored_halves(self) -> None:
+        """A constant of float16 behind a Cast is a small way to store float32: take it as that."""
+        for node in list(self.graph.node):
+            stored = self.constants.get(node.input[0]) if node.op_type == "Cast" else None
+            if stored is not None and stored.dtype == np.float16 and node.attribute[0].i == TensorProto.FLOAT:
+                self.constants[node.output[0]] = stored.astype(np.float32)
+                self.graph.node.remove(node)
+
+    def fresh(self, name: str, kind: int) -> str:
+        """Return a name for `name` in another type that nothing in the graph has."""
+        found = name + _SUFFIX[kind]
+        while found in self.taken:
+            found += "_"
+        self.taken.add(found)
+        return found
 
     def run(self) -> None:
         """Rewrite the graph in place."""
@@ -101,29 +122,23 @@ class _Rewrite:
                 continue
             self.types[name] = kind
             if name in results and kind == TensorProto.FLOAT16:
-                node.output[position] = name + _SUFFIX[kind]
+                self.copies[name, kind] = node.output[position] = self.fresh(name, kind)
                 self.nodes.append(_cast(node.output[position], name, TensorProto.FLOAT))
-                self.types |= {node.output[position]: kind, name: TensorProto.FLOAT}
+                self.types[name] = TensorProto.FLOAT
 
     def as_type(self, name: str, kind: int) -> str:
         """Return the name under which `name` is there in `kind`; constants are converted, results of nodes are cast once."""
-        if name in self.constants:
-            return self.constant(name, kind)
-        if name not in self.floats or self.types[name] == kind:
+        if name not in self.floats or self.types.get(name) == kind:
+            if name in self.constants:
+                self.used[name] = self.constants[name]
             return name
-        cast = name + _SUFFIX[kind]
-        if cast not in self.types:
-            self.types[cast] = kind
-            self.nodes.append(_cast(name, cast, kind))
-        return cast
-
-    def constant(self, name: str, kind: int) -> str:
-        """The same for a constant; one that is no float stays as it is."""
-        array = self.constants[name]
-        if kind == TensorProto.FLOAT16 and name in self.floats:
-            name, array = name + _SUFFIX[kind], array.astype(np.float16)
-        self.used[name] = array
-        return name
+        if (name, kind) not in self.copies:
+            self.copies[name, kind] = self.fresh(name, kind)
+            if name in self.constants:
+                self.used[self.copies[name, kind]] = self.constants[name].astype(np.float16)
+            else:
+                self.nodes.append(_cast(name, self.copies[name, kind], kind))
+        return self.copies[name, kind]
 
 
 def _float_values(graph: onnx.GraphProto) -> Iterator[str]:

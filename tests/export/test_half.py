@@ -142,6 +142,34 @@ def test_scales_of_a_resize_stay_in_full() -> None:
     assert np.abs(found - expected).max() < HALF * np.abs(expected).max()
 
 
+def test_weights_that_are_stored_in_half_are_weights_like_others() -> None:
+    stored = network(
+        ("Cast", ("w_f16",), "w", {"to": TensorProto.FLOAT}),
+        CONV,
+        ("Relu", ("hidden",), "y", {}),
+        constants={"w_f16": WEIGHTS.astype(np.float16)},
+    )
+    half = to_half(stored)
+    onnx.checker.check_model(onnx.load_from_string(half), full_check=True)
+    assert Counter(node.op_type for node in onnx.load_from_string(half).graph.node)["Cast"] == 2  # of x and of y
+    (expected,), (found,) = answers(stored, picture()), answers(half, picture())
+    assert np.abs(found - expected).max() < HALF * np.abs(expected).max()
+
+
+def test_a_constant_of_a_node_keeps_the_type_that_it_states() -> None:
+    shift = numpy_helper.from_array(np.full(SHAPE, 0.5, np.float32))
+    full = network(
+        ("Constant", (), "shift", {"value": shift}),
+        ("Add", ("x", "shift"), "sum", {}),
+        ("Conv", ("sum", "w"), "y", {}),
+        constants={"w": WEIGHTS},
+    )
+    half = to_half(full)
+    onnx.checker.check_model(onnx.load_from_string(half), full_check=True)
+    (expected,), (found,) = answers(full, picture()), answers(half, picture())
+    assert np.abs(found - expected).max() < HALF * np.abs(expected).max()
+
+
 def test_the_same_bytes_give_the_same_bytes() -> None:
     full = network(*SQUARES, constants={"w": WEIGHTS, **AXIS})
     assert to_half(full) == to_half(full)
