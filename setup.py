@@ -1,7 +1,8 @@
 """How the native modules are compiled; everything else stands in pyproject.toml.
 
 LAD_EDGE_CUDA=auto|0|1   build lad_edge.kernels._cuda where nvcc is (auto, the default), never, or fail without nvcc
-LAD_EDGE_CUDA_ARCHS      compute capabilities to build for, for example "87" on a Jetson Orin or "89;120"
+LAD_EDGE_CUDA_ARCHS      compute capabilities to build for, for example "87" on a Jetson Orin or "89;120"; "release" for
+                         all that a wheel should have; by default one of each generation
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from Cython.Build import cythonize
 from pybind11 import get_include as pybind11_include
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
 
 # Never -ffast-math: it deletes the NaN checks. No fused multiply-add: results are the same on every processor.
 CXX_FLAGS = [
@@ -35,8 +37,11 @@ CXX_FLAGS = [
     "-Wno-psabi",
 ]
 CUDA_SOURCES = sorted(Path("csrc/cuda").glob("*.cu"))
-# Turing, Ampere, Orin, Hopper, Blackwell (data centre, Thor, RTX); nvcc's own list decides which of them it knows.
-CUDA_ARCHS = ("75", "80", "87", "90", "100", "110", "120")
+# Turing, Ampere, Ada (which runs the code of Ampere), Hopper, Blackwell; 87 and 110 are Jetson Orin and Thor, which run no
+# code of other GPUs. nvcc's own list decides which of them it knows. Later GPUs compile the PTX of the newest at first use,
+# those between them that of the oldest.
+CUDA_ARCHS = ("75", "80", "87", "90", "120")
+RELEASE_ARCHS = ("75", "80", "86", "87", "89", "90", "100", "110", "120")
 
 
 class CudaToolkit(NamedTuple):
@@ -80,18 +85,21 @@ def ask_toolkit(nvcc: str) -> CudaToolkit:
 def architectures(nvcc: str) -> list[str]:
     """Compute capabilities to compile for, oldest first."""
     asked = os.environ.get("LAD_EDGE_CUDA_ARCHS")
-    if asked:
+    if asked and asked != "release":
         return [arch for arch in re.split(r"[;, ]+", asked) if arch]
     command = [nvcc, "--list-gpu-arch"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603  the builder's nvcc
     known = set(re.findall(r"compute_(\d+)\b", listed))
-    return [arch for arch in CUDA_ARCHS if arch in known]
+    return [arch for arch in (RELEASE_ARCHS if asked else CUDA_ARCHS) if arch in known]
 
 
 def architecture_flags(archs: list[str]) -> list[str]:
-    """Machine code for each architecture, and PTX of the last for later GPUs."""
+    """Machine code for each architecture, and PTX of the first and the last for GPUs that are not among them."""
     machine_code = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
-    return [*machine_code, f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}"]
+    return [
+        *machine_code,
+        *(f"-gencode=arch=compute_{arch},code=compute_{arch}" for arch in sorted({archs[0], archs[-1]})),
+    ]
 
 
 class BuildNative(build_ext):
@@ -104,8 +112,12 @@ class BuildNative(build_ext):
         super().build_extension(ext)
 
     def compile_cuda(self, cuda: CudaToolkit, source: Path) -> str:
-        """Compile one .cu file; returns the object file."""
-        target = Path(self.build_temp, source).with_suffix(".o")
+        """Compile one .cu file unless that is done; returns the object file."""
+        archs = architectures(cuda.nvcc)
+        target = Path(self.build_temp, "_".join(archs), source).with_suffix(".o")
+        headers = [str(path) for pattern in ("*.hpp", "*.cuh") for path in Path("csrc").rglob(pattern)]
+        if not newer_group([str(source), "setup.py", *headers], str(target)):
+            return str(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         host = ",".join(["-fPIC", "-fvisibility=hidden", "-ffp-contract=off"])
         flags = ["-std=c++17", "-O3", "-fmad=false", "-Icsrc/include", "-Xcompiler", host, "--threads", "0"]
@@ -116,7 +128,7 @@ class BuildNative(build_ext):
             "-o",
             str(target),
             *flags,
-            *architecture_flags(architectures(cuda.nvcc)),
+            *architecture_flags(archs),
         ]
         self.announce(" ".join(command), level=logging.INFO)
         subprocess.run(command, check=True)  # noqa: S603  the builder's nvcc
