@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.cases import codes, correlations, distances, images, tails
+from benchmarks.cases import codes, correlations, distances, images, ridges, tails
 from benchmarks.cases.case import Case
 
 # made one at a time: together their arrays take some hundred MB
@@ -21,6 +21,8 @@ CASES: tuple[Callable[[], Case], ...] = (
     tails.fod,
     correlations.fine_level,
     correlations.coarse_level,
+    ridges.taught_from_few,
+    ridges.taught_from_many,
     tails.quantiles_of_validation,
     images.regions,
 )

@@ -17,8 +17,8 @@ constexpr int cells_of_region = 4;
 
 // What one call works in; each thread has its own and keeps it. Rows are padded with zeros.
 struct Scratch {
-    Floats cells;                        // (cells, pitch): standardised, region by region
-    Floats white;                        // (cells, white_pitch): the same in white coordinates
+    Floats cells;                        // (places, pitch): standardised
+    Floats white;                        // (places, white_pitch): the same in white coordinates
     Floats region;                       // (pitch): the mean of a region's cells
     Floats context, total, others;       // (regions, r), (r), (r): what each region adds, all, all but one
     Floats weights;                      // (r): others, times the scales of a prediction
@@ -26,13 +26,12 @@ struct Scratch {
     Floats along[2];                     // (q): parts along the directions
 
     void prepare(const Tables& of) {
-        const std::size_t cells = static_cast<std::size_t>(of.side) * of.side, white = of.white_pitch();
-        this->cells.resize(cells * of.pitch());
-        this->white.resize(cells * white);
+        cells.resize(of.places() * of.pitch());
+        white.resize(of.places() * of.white_pitch());
         region.resize(of.pitch());
         context.resize(static_cast<std::size_t>(of.regions()) * of.context.outputs);
         for (Floats* row : {&total, &others, &weights}) row->resize(of.context.outputs);
-        for (Floats* row : {&predicted, &residual, &merged}) row->resize(white);
+        for (Floats* row : {&predicted, &residual, &merged}) row->resize(of.white_pitch());
         for (Floats& row : along) row.resize(of.fine_directions.outputs);
     }
 };
@@ -41,12 +40,6 @@ struct Frame {
     const float* cells;
     float *fine, *coarse, *own;
 };
-
-// Of cell k of a region in the picture.
-int place_of(int side, int region, int k) {
-    const int half = side / 2;
-    return (region / half * 2 + k / 2) * side + region % half * 2 + k % 2;
-}
 
 // ---- a matrix of lines into white coordinates
 
@@ -68,30 +61,37 @@ LAD_INLINE void whiten(const Panels& whitening, const float* lines, std::size_t 
 
 // ---- the context
 
-LAD_INLINE void standardise(const Tables& of, const float* cells, int region, float* out) {
-    const std::size_t plane = static_cast<std::size_t>(of.side) * of.side;
-    const float* mean = of.mean.data() + static_cast<std::size_t>(region) * cells_of_region * of.channels;
-    for (int k = 0; k < cells_of_region; ++k, mean += of.channels, out += of.pitch()) {
-        const float* from = cells + place_of(of.side, region, k);
-        for (int c = 0; c < of.channels; ++c) out[c] = (from[c * plane] - mean[c]) * of.scale[c];
-        std::fill(out + of.channels, out + of.pitch(), 0.0f);
+// From planes of channels to rows of cells, as many cells at a time as lie in one line of the cache.
+LAD_INLINE void standardise(const Tables& of, const float* cells, float* out) {
+    const std::size_t places = of.places(), pitch = of.pitch();
+    for (std::size_t first = 0; first < places; first += lanes) {
+        const std::size_t count = std::min<std::size_t>(lanes, places - first);
+        for (int c = 0; c < of.channels; ++c) {
+            const std::size_t at = c * places + first;
+            float z[lanes];
+            for (std::size_t i = 0; i < count; ++i) z[i] = (cells[at + i] - of.mean[at + i]) * of.scale[c];
+            for (std::size_t i = 0; i < count; ++i) out[(first + i) * pitch + c] = z[i];
+        }
+        for (std::size_t i = 0; i < count; ++i)
+            std::fill_n(out + (first + i) * pitch + of.channels, pitch - of.channels, 0.0f);
     }
 }
 
-LAD_INLINE void mean_of_four(const float* cells, std::size_t pitch, float* out) {
-    const float *b = cells + pitch, *c = b + pitch, *d = c + pitch;
-    for (std::size_t i = 0; i < pitch; ++i) out[i] = ((cells[i] + b[i]) + (c[i] + d[i])) * 0.25f;
+// Of the four cells of a region.
+LAD_INLINE void average(const Tables& of, const Floats& cells, int region, float* out) {
+    const float* cell[cells_of_region];
+    for (int k = 0; k < cells_of_region; ++k) cell[k] = cells.data() + of.place(region, k) * of.pitch();
+    for (std::size_t i = 0; i < of.pitch(); ++i)
+        out[i] = ((cell[0][i] + cell[1][i]) + (cell[2][i] + cell[3][i])) * 0.25f;
 }
 
 template <typename V>
-LAD_INLINE void add_up_context(const Tables& of, const float* cells, Scratch& s) {
+LAD_INLINE void add_up_context(const Tables& of, Scratch& s) {
     const int width = of.context.outputs;
     std::fill(s.total.begin(), s.total.end(), 0.0f);
     for (int region = 0; region < of.regions(); ++region) {
-        float* z = s.cells.data() + static_cast<std::size_t>(region) * cells_of_region * of.pitch();
         float* added = s.context.data() + static_cast<std::size_t>(region) * width;
-        standardise(of, cells, region, z);
-        mean_of_four(z, of.pitch(), s.region.data());
+        average(of, s.cells, region, s.region.data());
         multiply<V, 1>(of.context, region, {s.region.data()}, {added});
         const float* scales = of.context.scales_of(region);
         for (int i = 0; i < width; ++i) s.total[i] += added[i] *= scales[i];
@@ -137,13 +137,13 @@ LAD_INLINE void judge_region(const Tables& of, int region, const Frame& frame, S
     std::fill(s.merged.begin(), s.merged.end(), 0.0f);
     for (int k = 0; k < cells_of_region; ++k) {
         const std::size_t cell = static_cast<std::size_t>(region) * cells_of_region + k;
-        const float *white = s.white.data() + cell * of.white_pitch(), *scales = of.prediction.scales_of(cell);
+        const std::size_t place = of.place(region, k);
+        const float *white = s.white.data() + place * of.white_pitch(), *scales = of.prediction.scales_of(cell);
         for (std::size_t i = 0; i < s.others.size(); ++i) s.weights[i] = s.others[i] * scales[i];
         multiply<V, 1>(of.prediction, cell, {s.weights.data()}, {s.predicted.data()});
         for (std::size_t i = 0; i < whole; ++i) s.merged[i] += s.residual[i] = white[i] - s.predicted[i];
         float distance[2];
         measure<V, 2>(of.fine_directions, cell, whole, {s.residual.data(), white}, s, distance);
-        const int place = place_of(of.side, region, k);
         frame.fine[place] = of.root_gain[0] * distance[0];
         frame.own[place] = of.root_gain[2] * distance[1];
     }
@@ -157,8 +157,9 @@ LAD_INLINE void judge_region(const Tables& of, int region, const Frame& frame, S
 
 template <typename V>
 LAD_INLINE void judge_frame(const Tables& of, const Frame& frame, Scratch& s) {
-    add_up_context<V>(of, frame.cells, s);
-    whiten<V>(of.whitening, s.cells.data(), of.pitch(), static_cast<std::size_t>(of.side) * of.side, s.white.data());
+    standardise(of, frame.cells, s.cells.data());
+    add_up_context<V>(of, s);
+    whiten<V>(of.whitening, s.cells.data(), of.pitch(), of.places(), s.white.data());
     for (int region = 0; region < of.regions(); ++region) judge_region<V>(of, region, frame, s);
 }
 
@@ -203,7 +204,11 @@ RoundedMatrices white_prediction(const RidgeView& view, const Panels& whitening)
 MaskedRidge::MaskedRidge(const RidgeView& view) {
     const std::size_t regions = view.regions(), cells = regions * cells_of_region, c = view.channels;
     tables_.side = view.side, tables_.channels = view.channels;
-    tables_.mean.assign(view.mean, view.mean + cells * c);
+    tables_.mean.resize(cells * c);
+    for (std::size_t cell = 0; cell < cells; ++cell) {
+        const std::size_t place = tables_.place(static_cast<int>(cell / cells_of_region), cell % cells_of_region);
+        for (std::size_t i = 0; i < c; ++i) tables_.mean[i * cells + place] = view.mean[cell * c + i];
+    }
     tables_.scale.assign(view.scale, view.scale + c);
     for (int i = 0; i < 3; ++i) tables_.root_gain[i] = std::sqrt(view.gain[i]);
     tables_.whitening = whitening_panels(view.whitening, view.channels);
@@ -215,7 +220,7 @@ MaskedRidge::MaskedRidge(const RidgeView& view) {
 
 std::int64_t MaskedRidge::run(const float* cells, float* fine, float* coarse, float* own) const {
     thread_local Scratch scratch;
-    const std::size_t places = static_cast<std::size_t>(side()) * side(), regions = places / cells_of_region;
+    const std::size_t places = tables_.places(), regions = tables_.regions();
     std::int64_t nonfinite = count_nonfinite(cells, channels() * places);
     if (nonfinite == 0) {
         scratch.prepare(tables_);

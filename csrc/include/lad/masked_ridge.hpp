@@ -46,14 +46,21 @@ class MaskedRidge {
     // what is left of it.
     struct Tables {
         int side, channels;
-        Floats mean, scale;
+        Floats mean, scale;  // (C, side, side), (C)
         float root_gain[3];
         Panels whitening;
         RoundedMatrices context, prediction, fine_directions, coarse_directions;
 
         int regions() const { return side / 2 * (side / 2); }
+        std::size_t places() const { return static_cast<std::size_t>(side) * side; }
         std::size_t pitch() const { return whole_lanes(channels); }  // of a cell
         int white_pitch() const { return whitening.padded_rows(); }  // of a cell in white coordinates
+
+        // Of cell k of a region in the picture.
+        std::size_t place(int region, int k) const {
+            const int half = side / 2;
+            return static_cast<std::size_t>(region / half * 2 + k / 2) * side + region % half * 2 + k % 2;
+        }
     };
 
   private:
