@@ -44,11 +44,11 @@ def check_tensorrt() -> Iterator[Finding]:
     from lad_edge.runtime.compiler import installed
 
     for runtime in ENGINES:
-        package = runtime.replace("_", "-")
+        command = f"pip install 'lad-edge[{runtime.replace('_', '-')}]'"
         if runtime in installed():
-            yield _guarded(runtime, package)
+            yield _guarded(runtime, command.replace("install", "install --force-reinstall"))
         else:
-            yield Finding(runtime, "ok", f"not installed (optional: pip install 'lad-edge[{package}]')")
+            yield Finding(runtime, "ok", f"not installed (optional: {command})")
 
 
 def check_power() -> Iterator[Finding]:
@@ -78,13 +78,13 @@ def _power_of(index: int, words: Sequence[str]) -> Iterator[Finding]:
     yield Finding("gpu clock", "ok", f"{where}{clock} of {fastest} MHz now, it rises under load{steady}")
 
 
-def _guarded(runtime: str, package: str) -> Finding:
+def _guarded(runtime: str, remedy: str) -> Finding:
     try:
-        return _try_tensorrt(runtime, f"pip install --force-reinstall {package}")
+        return _try_tensorrt(runtime, remedy)
     except MissingDependencyError as exc:
         return Finding(runtime, "warn", str(exc), _REMEDY)
     except LadEdgeError as exc:
-        return Finding(runtime, "fail", str(exc), f"pip install --force-reinstall {package}")
+        return Finding(runtime, "fail", str(exc), remedy)
 
 
 def _try_tensorrt(runtime: str, remedy: str) -> Finding:
