@@ -16,6 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -98,6 +99,11 @@ class HostDevice:
         assert (beside == 0xFF).all(), "bytes beside the array were written"
         return held[start : start + size].view(array.dtype).reshape(array.shape)
 
+    def run_twice(self, enqueue: Callable[[], None]) -> None:
+        """What `enqueue` puts on the stream, twice; on a GPU the second time as a graph."""
+        enqueue()
+        enqueue()
+
     def _allocate(self, size: int) -> Any:
         return np.full(size, 0xFF, np.uint8)
 
@@ -123,6 +129,16 @@ class GpuDevice(HostDevice):
         self.torch, self.kernels = torch, _cuda
         self._stream = torch.cuda.Stream()
         self.stream = self._stream.cuda_stream
+
+    def run_twice(self, enqueue: Callable[[], None]) -> None:
+        """Once as it is, which loads the kernels, and once as a graph."""
+        enqueue()
+        self.torch.cuda.synchronize()
+        graph = self.torch.cuda.CUDAGraph()
+        with self.torch.cuda.graph(graph, stream=self._stream):
+            enqueue()
+        graph.replay()
+        self.torch.cuda.synchronize()
 
     def _allocate(self, size: int) -> Any:
         memory = self.torch.full((size,), 0xFF, dtype=self.torch.uint8, device="cuda")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 cuda = pytest.importorskip("lad_edge.kernels._cuda", reason="built without nvcc")
-OPTIONS = {"scale": (30.0, 20.0), "offset": (-0.1, -0.2), "sigmoid": False, "border": 4, "border_mode": "zero"}
+kernels = pytest.importorskip("lad_edge.kernels.cuda", reason="built without nvcc")
 
 
 @dataclass
@@ -29,11 +29,33 @@ class Pretended:
         return {"shape": self.shape, "typestr": self.typestr, "strides": self.strides, "data": data, "version": 3}
 
 
-def arguments() -> dict[str, Any]:
-    bytes_needed = cuda.fuse_workspace_bytes(size=(20, 30))
-    maps = {"structural": Pretended((5, 6), "<f4"), "logical": Pretended((5, 6), "<f4")}
-    buffers = {"result": Pretended((6,), "<f8"), "workspace": Pretended((bytes_needed,), "|u1")}
-    return {**maps, **buffers, **OPTIONS, "size": (20, 30), "stream": 0}
+def arrays(typestr: str, **shapes: tuple[int, ...]) -> dict[str, Pretended]:
+    return {name: Pretended(shape, typestr) for name, shape in shapes.items()}
+
+
+COUNT = arrays("<i8", nonfinite=(1,))
+ROOM = arrays("|u1", workspace=(1 << 16,))
+MASKED = arrays("<u2", codes=(2, 40)) | arrays("<u4", masks=(3, 2))
+FUSED = arrays("<f4", structural=(5, 6), logical=(5, 6)) | arrays("<f8", result=(6,)) | {"size": (20, 30)} | ROOM
+TAIL = {"border": 4, "border_mode": "zero"}
+# Arguments that each function takes, `stream` left out.
+RIGHT: dict[str, dict[str, Any]] = {
+    "count_nonfinite": arrays("<f4", values=(7,)) | COUNT,
+    "distance_map": arrays("<f4", a=(3, 4, 5), b=(3, 4, 5), out=(4, 5)) | COUNT,
+    "fuse": FUSED | TAIL | {"scale": (30.0, 20.0), "offset": (-0.1, -0.2), "sigmoid": False},
+    "fuse_places": FUSED | TAIL | arrays("<f4", places=(2, 2, 5, 6)),
+    "project_maps": {"maps": [Pretended((4, 5), "<f4")], "rows": [Pretended((8, 4), "<f4")]}
+    | {"columns": [Pretended((9, 5), "<f4")], "weights": [1.0], "constant": 0.0}
+    | arrays("<f4", out=(8, 9))
+    | arrays("<f8", result=(4,))
+    | ROOM,
+    "masked_histograms": MASKED | arrays("<u2", out=(3, 2, 9)) | {"entries": 9},
+    "masked_histogram_score": MASKED | arrays("<f4", logits=(3, 2, 9), out=(3,)) | COUNT,
+    "symmetric_kl": arrays("<f4", queries=(25, 16), keys=(25, 16), sigmas=(25, 4), out=(25,))
+    | {"heads": 2, "side": 5, "weight": 1.0}
+    | COUNT
+    | ROOM,
+}
 
 
 def test_devices_are_named() -> None:
@@ -55,29 +77,55 @@ def test_workspace_grows_with_the_sizes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "message"),
+    ("name", "change", "error", "message"),
     [
-        ({"structural": np.zeros((5, 6), np.float32)}, TypeError, "__cuda_array_interface__, got ndarray"),
-        ({"structural": Pretended((5, 6), "<f8")}, TypeError, "structural: .*<f4 or <f2, got <f8"),
-        ({"logical": Pretended((5, 6), "<f4", strides=(48, 8))}, TypeError, "logical: expected a C-contiguous"),
-        ({"logical": Pretended((5, 6), "<f2")}, TypeError, "logical: .*<f4, got <f2"),
-        ({"logical": Pretended((6, 5), "<f4")}, ValueError, "one shape"),
-        ({"out": Pretended((20, 31), "<f4")}, ValueError, r"out: expected shape \(20, 30\)"),
-        ({"out": Pretended((20, 30), "<f4", read_only=True)}, TypeError, "writable"),
-        ({"result": Pretended((5,), "<f8")}, ValueError, "result"),
-        ({"workspace": Pretended((16,), "|u1")}, ValueError, "workspace: expected .* bytes or more"),
-        ({"border_mode": "wrap"}, ValueError, "border_mode"),
+        ("fuse", {"structural": np.zeros((5, 6), np.float32)}, TypeError, "__cuda_array_interface__, got ndarray"),
+        ("fuse", {"structural": Pretended((5, 6), "<f8")}, TypeError, "structural: .*<f4 or <f2, got <f8"),
+        ("fuse", {"logical": Pretended((5, 6), "<f4", strides=(48, 8))}, TypeError, "logical: expected a C-contiguous"),
+        ("fuse", {"logical": Pretended((5, 6), "<f2")}, TypeError, "logical: .*<f4, got <f2"),
+        ("fuse", {"logical": Pretended((6, 5), "<f4")}, ValueError, "one shape"),
+        ("fuse", {"out": Pretended((20, 31), "<f4")}, ValueError, r"out: expected shape \(20, 30\)"),
+        ("fuse", {"out": Pretended((20, 30), "<f4", read_only=True)}, TypeError, "writable"),
+        ("fuse", {"result": Pretended((5,), "<f8")}, ValueError, "result"),
+        ("fuse", {"workspace": Pretended((16,), "|u1")}, ValueError, "workspace: expected .* bytes or more"),
+        ("fuse", {"border_mode": "wrap"}, ValueError, "border_mode"),
+        ("fuse_places", {"places": Pretended((2, 5, 6), "<f4")}, ValueError, r"places: expected shape \(2, 2, 5, 6\)"),
+        ("count_nonfinite", {"values": Pretended((0,), "<f4")}, ValueError, "values: expected at least one"),
+        ("count_nonfinite", {"nonfinite": Pretended((1,), "<i4")}, TypeError, "nonfinite: .*<i8, got <i4"),
+        ("distance_map", {"b": Pretended((3, 5, 4), "<f4")}, ValueError, r"b: expected shape \(3, 4, 5\)"),
+        ("distance_map", {"b": Pretended((3, 4, 5), "<f2")}, TypeError, "b: .*<f4, got <f2"),
+        ("distance_map", {"cosine": -1.0}, ValueError, "cosine"),
+        ("project_maps", {"weights": []}, ValueError, "the same number of each"),
+        ("project_maps", {"constant": float("inf")}, ValueError, "constant: expected a finite"),
+        ("project_maps", {"maps": [Pretended((4, 6), "<f4")]}, ValueError, r"columns\[0\]: expected shape \(9, 6\)"),
+        ("project_maps", {"rows": [Pretended((8, 4), "<f2")]}, TypeError, r"rows\[0\]: .*<f4, got <f2"),
+        ("masked_histograms", {"codes": Pretended((2, 40), "<i4")}, TypeError, "codes: .*<u2, got <i4"),
+        ("masked_histograms", {"masks": Pretended((3, 3), "<u4")}, ValueError, r"masks: expected shape \(masks, 2\)"),
+        ("masked_histograms", {"entries": 0}, ValueError, "1 to 65535 entries"),
+        ("masked_histogram_score", {"logits": Pretended((3, 1, 9), "<f4")}, ValueError, "logits: expected shape"),
+        ("symmetric_kl", {"heads": 3}, ValueError, "heads: expected a divisor of 16"),
     ],
 )
 def test_wrong_arguments_are_refused_before_any_launch(
-    change: dict[str, Any], error: type[Exception], message: str
+    name: str, change: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        cuda.fuse(**{**arguments(), **change})
+        getattr(cuda, name)(**{**RIGHT[name], **change}, stream=0)
+
+
+def test_every_function_of_the_module_is_offered() -> None:
+    assert set(kernels.__all__) == {name for name in dir(cuda) if not name.startswith("_")}
 
 
 @pytest.mark.skipif(cuda.device_count() > 0, reason="a GPU is here")
-def test_launch_without_a_gpu_says_so() -> None:
-    packed = Pretended((5, 6), "<f4", strides=(24, 4))
-    with pytest.raises(RuntimeError, match="fuse: upsample: CUDA error"):
-        cuda.fuse(**{**arguments(), "structural": packed})
+@pytest.mark.parametrize("name", RIGHT)
+def test_launch_without_a_gpu_says_so(name: str) -> None:
+    with pytest.raises(RuntimeError, match=rf"{name.removesuffix('_places')}.*: CUDA error"):
+        getattr(cuda, name)(**RIGHT[name], stream=0)
+
+
+@pytest.mark.skipif(cuda.device_count() > 0, reason="a GPU is here")
+def test_tables_without_a_gpu_say_so() -> None:
+    plan = cuda.Preprocess((8, 8, 3), (4, 4), swap_rb=True, mean=(0, 0, 0), std=(1, 1, 1))
+    with pytest.raises(RuntimeError, match="prepare: CUDA error"):
+        plan.prepare(Pretended((plan.table_bytes,), "|u1"), stream=0)
