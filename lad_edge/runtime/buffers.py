@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from lad_edge.bundle import Graph
+    from lad_edge.runtime.device import DeviceArray
 
 B = TypeVar("B")
+G = TypeVar("G")
 
 MAX_SETS = (
     16  # sets of buffers kept for each graph: more than any pipeline has, and a bound for a caller that makes new ones
@@ -37,12 +39,28 @@ def checked_onnx(role: str, graph: Graph, data: bytes | memoryview) -> bytes:
     return bytes(data)
 
 
+def check_device_arrays(role: str, graph: Graph, arrays: Mapping[str, DeviceArray]) -> None:
+    """Raise EngineError unless there is an array of float32 on the GPU for each input and output, with its shape."""
+    expected = {name: (tuple(shape), np.dtype(np.float32)) for name, shape in {**graph.inputs, **graph.outputs}.items()}
+    if {name: (array.shape, array.dtype) for name, array in arrays.items()} != expected:
+        shown = ", ".join(f"{name} {shape}" for name, (shape, _) in expected.items())
+        raise EngineError(f"graph '{role}': expected float32 arrays on the GPU: {shown}; came others")
+
+
 class Runnable(Protocol):
     """One compiled graph."""
 
     def run(self, buffers: dict[str, NDArray[np.float32]]) -> None:
         """Run it on a set of buffers."""
         ...
+
+
+def opened_as(role: str, graphs: Mapping[str, G]) -> G:
+    """Return the open graph of a role; raise EngineError if there is none."""
+    found = graphs.get(role)
+    if found is None:
+        raise EngineError(f"no graph '{role}'; open are: {', '.join(graphs) or 'none (closed)'}")
+    return found
 
 
 class OpenGraphs:
@@ -53,10 +71,7 @@ class OpenGraphs:
 
     def run(self, graph: str, **buffers: NDArray[np.float32]) -> None:
         """See `lad_edge.runtime.Runtime.run`."""
-        compiled = self._graphs.get(graph)
-        if compiled is None:
-            raise EngineError(f"no graph '{graph}'; open are: {', '.join(self._graphs) or 'none (closed)'}")
-        compiled.run(buffers)
+        opened_as(graph, self._graphs).run(buffers)
 
     def close(self) -> None:
         """Release the engine's graphs."""

@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from lad_edge.errors import EngineError, MissingDependencyError
-from lad_edge.runtime.buffers import BufferSets, OpenGraphs, checked_onnx
+from lad_edge.runtime.buffers import BufferSets, OpenGraphs, check_device_arrays, checked_onnx
 from lad_edge.runtime.cpu import device_name, return_free_memory
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from lad_edge.bundle import Graph
     from lad_edge.runtime import Graphs
+    from lad_edge.runtime.device import DeviceArray
 
 _ERROR_LEVEL = 3
 _SAME_AS_REQUESTED = 1
@@ -103,12 +104,28 @@ class Session:
             raise EngineError(f"graph '{role}': ONNX Runtime cannot load it: {_first_line(exc)}; {remedy}") from exc
         return_free_memory()
         self.binding_for = BufferSets(role, graph, self._bind)
+        self.enqueued: tuple[dict[str, int], Any] | None = None  # addresses on the device, and their binding
 
     def run(self, buffers: dict[str, NDArray[np.float32]]) -> None:
         """Run it on a set of buffers; see `lad_edge.runtime.Runtime.run`."""
         binding = self.binding_for(buffers)
         try:
             self.session.run_with_iobinding(binding)
+        except _errors() as exc:
+            raise EngineError(f"graph '{self.role}': ONNX Runtime failed: {_first_line(exc)}") from exc
+
+    def enqueue(self, arrays: Mapping[str, DeviceArray], device: str = "cuda") -> None:
+        """Run it on arrays of a device, on the provider's stream, without waiting for it."""
+        addresses = {name: array.pointer for name, array in arrays.items()}
+        if self.enqueued is None or self.enqueued[0] != addresses:
+            check_device_arrays(self.role, self.graph, arrays)
+            binding = self.session.io_binding()
+            for name, array in arrays.items():
+                bind = binding.bind_input if name in self.graph.inputs else binding.bind_output
+                bind(name, device, 0, array.dtype.type, array.shape, array.pointer)
+            self.enqueued = addresses, binding
+        try:
+            self.session.run_with_iobinding(self.enqueued[1], _without_waiting())
         except _errors() as exc:
             raise EngineError(f"graph '{self.role}': ONNX Runtime failed: {_first_line(exc)}") from exc
 
@@ -119,6 +136,13 @@ class Session:
             bind = binding.bind_input if name in self.graph.inputs else binding.bind_output
             bind(name, "cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
         return binding
+
+
+@cache
+def _without_waiting() -> Any:
+    options = package().RunOptions()
+    options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    return options
 
 
 @cache

@@ -7,12 +7,15 @@ import io
 from typing import TYPE_CHECKING
 
 from lad_edge.errors import EngineError, MissingDependencyError
-from lad_edge.runtime.buffers import OpenGraphs
+from lad_edge.runtime.buffers import OpenGraphs, opened_as
+from lad_edge.runtime.device import Cuda
 from lad_edge.runtime.gpu import find_gpus
 from lad_edge.runtime.onnxruntime import Session, package, session_options
 
 if TYPE_CHECKING:
+    from lad_edge.bundle import Graph
     from lad_edge.runtime import Graphs
+    from lad_edge.runtime.device import DeviceArray
 
 _PROVIDER = "CUDAExecutionProvider"
 _SETTINGS = {
@@ -44,7 +47,10 @@ def open_graphs(graphs: Graphs, precision: str, threads: int) -> OnnxRuntimeCuda
 
 
 class OnnxRuntimeCuda(OpenGraphs):
-    """Graphs in sessions of the CUDA provider: host buffers go up and come down inside `run`."""
+    """Graphs in sessions of the CUDA provider: host buffers go up and come down inside `run`.
+
+    With pycuda they run on the stream of `cuda`, and `enqueue` runs them on arrays of the GPU; without it `cuda` is None.
+    """
 
     name = "onnxruntime_cuda"
 
@@ -52,15 +58,41 @@ class OnnxRuntimeCuda(OpenGraphs):
         self.version, self.precision, self.threads = str(package().__version__), precision, threads
         self.device = next((gpu.name for gpu in find_gpus().devices), "no GPU")
         _load_libraries()
-        options = session_options(threads)
+        self.cuda = _open_cuda()
+        try:
+            self.sessions = {role: self._open(role, graph, data) for role, (graph, data) in graphs.items()}
+        except BaseException:
+            self.close()
+            raise
+        super().__init__(self.sessions)
+
+    def _open(self, role: str, graph: Graph, data: bytes | memoryview) -> Session:
+        stream = {} if self.cuda is None else {"user_compute_stream": str(self.cuda.stream.handle)}
+        options = session_options(self.threads)
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        opened = {
-            role: Session(role, graph, data, options, [(_PROVIDER, _SETTINGS)], _REMEDY)
-            for role, (graph, data) in graphs.items()
-        }
-        super().__init__(opened)
-        for role, opened_one in opened.items():
-            _check_provider(role, opened_one)
+        session = Session(role, graph, data, options, [(_PROVIDER, _SETTINGS | stream)], _REMEDY)
+        _check_provider(role, session)
+        return session
+
+    def enqueue(self, graph: str, **arrays: DeviceArray) -> None:
+        """As `TensorRtRuntime.enqueue`. Raises EngineError where pycuda is missing."""
+        if self.cuda is None:
+            raise EngineError("arrays of the GPU need pycuda; pip install 'lad-edge[cuda]'")
+        opened_as(graph, self.sessions).enqueue(arrays)
+
+    def close(self) -> None:
+        """Release the sessions, then the GPU."""
+        super().close()
+        self.sessions = {}
+        if self.cuda is not None:
+            self.cuda.close()
+
+
+def _open_cuda() -> Cuda | None:
+    try:
+        return Cuda()
+    except MissingDependencyError:
+        return None
 
 
 def _check_provider(role: str, opened: Session) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lad_edge.errors import EngineError, MissingDependencyError
-from lad_edge.runtime.buffers import BufferSets, OpenGraphs
+from lad_edge.runtime.buffers import BufferSets, OpenGraphs, check_device_arrays, opened_as
 from lad_edge.runtime.device import Cuda, DeviceArray
 from lad_edge.runtime.gpu import find_gpus
 
@@ -68,10 +68,7 @@ class TensorRtRuntime(OpenGraphs):
 
         To be called inside `with cuda.active():`, and as often as wanted inside `cuda.stream.capture()`.
         """
-        engine = self.engines.get(graph)
-        if engine is None:
-            raise EngineError(f"no graph '{graph}'; open are: {', '.join(self.engines) or 'none (closed)'}")
-        engine.enqueue(arrays)
+        opened_as(graph, self.engines).enqueue(arrays)
 
     def compiled(self) -> dict[str, bytes]:
         """Return role → what TensorRT-RTX compiled for this GPU so far, to be kept in the plan; TensorRT compiles nothing."""
@@ -125,7 +122,7 @@ class _Engine:
         """See `TensorRtRuntime.enqueue`."""
         addresses = {name: array.pointer for name, array in arrays.items()}
         if addresses != self.addresses:
-            _check_arrays(self.role, self.graph, arrays)
+            check_device_arrays(self.role, self.graph, arrays)
             for name, address in addresses.items():
                 self.context.set_tensor_address(name, address)
             self.addresses = addresses
@@ -154,13 +151,6 @@ def _start(engine: Any, cache: memoryview | None) -> tuple[Any, Any]:
 
 def _as_they_are(buffers: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
     return dict(buffers)
-
-
-def _check_arrays(role: str, graph: Graph, arrays: Mapping[str, DeviceArray]) -> None:
-    expected = {name: (tuple(shape), np.dtype(np.float32)) for name, shape in {**graph.inputs, **graph.outputs}.items()}
-    if {name: (array.shape, array.dtype) for name, array in arrays.items()} != expected:
-        shown = ", ".join(f"{name} {shape}" for name, (shape, _) in expected.items())
-        raise EngineError(f"graph '{role}': expected float32 arrays on the GPU: {shown}; came others")
 
 
 def _check_tensors(trt: Any, engine: Any, role: str, graph: Graph) -> None:

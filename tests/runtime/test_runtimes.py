@@ -7,6 +7,8 @@ import sys
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -276,6 +278,25 @@ def test_onnx_runtime_without_a_gpu_does_not_fall_back_to_the_cpu() -> None:
 def test_a_runtime_of_plans_names_the_command_that_makes_one(name: str) -> None:
     with pytest.raises(EngineError, match=rf"{name} runs plans: .*lad-edge build X.lad -o X.plan --runtime {name}"):
         open_runtime(name, {"conv": conv_relu()})
+
+
+@pytest.mark.skipif("onnxruntime" not in INSTALLED, reason="ONNX Runtime is not installed")
+def test_onnx_runtime_computes_on_arrays_of_a_device_by_their_addresses() -> None:
+    from lad_edge.runtime.onnxruntime import Session, session_options
+
+    given, results = image(), [empty_map(), empty_map()]
+    session = Session("conv", *conv_relu(), session_options(1), ["CPUExecutionProvider"])
+    for result in (*results, results[0]):  # the device is the host here; with "cuda" the addresses are those of the GPU
+        result[:] = np.nan
+        session.enqueue({"image": at(given), "map": at(result)}, device="cpu")
+        np.testing.assert_allclose(result, conv_relu_by_numpy(given), rtol=F32, atol=F32)
+    with pytest.raises(EngineError, match=r"graph 'conv': expected float32 arrays on the GPU: image .*; came others"):
+        session.enqueue({"image": at(given[:, :, 1:])}, device="cpu")
+
+
+def at(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Any:
+    """What a DeviceArray says of itself."""
+    return SimpleNamespace(pointer=array.ctypes.data, shape=array.shape, dtype=array.dtype)
 
 
 # choosing
