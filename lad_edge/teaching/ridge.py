@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Cells = NDArray[np.float32]  # (n, C, side, side)
-    Wide = NDArray[np.float64]
+    Floats = NDArray[np.floating]
 
 PENALTY = 0.02  # of the ridge, in units of the mean square of the context
 POOLED = 500  # residuals of a cell that weigh as much as what all cells share
 MOST_COMPONENTS, PARTS_PER_COMPONENT = 48, 3
 MOST_DIRECTIONS = 48  # of a covariance that are told from the shared one
 FLOOR = 0.02  # of the mean variance, added to the shared covariance: channels that never vary do not explode
-FOLDS = 8
+FOLDS, MANY_PARTS, FOLDS_OF_MANY = 8, 100, 5  # a fifth less of many parts changes nothing
 
 
 class Distances(NamedTuple):
@@ -54,25 +54,28 @@ class Components(NamedTuple):
     added: (regions, n, r), what each region of each part adds; loadings: (regions, r, C).
     """
 
-    added: Wide
-    loadings: Wide
+    added: NDArray[np.float64]
+    loadings: NDArray[np.float64]
 
 
 def fit(cells: Cells) -> RidgeTables:
     """The tables for cells of 2 or more good parts, rounded to half precision as a bundle stores them."""
-    parts = len(cells)
-    scale = 1 / (cells.std((0, 2, 3)) + 1e-6)
-    z = regions_of(cells * scale[:, None, None])
-    mean = z.mean(2, keepdims=True)
-    centred = z - mean
+    return fit_regions(regions_of(cells))
+
+
+def fit_regions(regions: NDArray[np.float32]) -> RidgeTables:
+    """The same from (regions, 4, n, C), see `regions_of`."""
+    scale = 1 / (regions.std((0, 1, 2)) + 1e-6)
+    mean = regions.mean(2, keepdims=True)
+    centred = (regions - mean) * scale
     components = _components(centred.mean(1))
     prediction, residuals = _regressions(components, centred)
-    weight = POOLED / (POOLED + parts)
+    weight = POOLED / (POOLED + regions.shape[2])
     whitening = _whitening(residuals)
     fine, fine_gain = _directions(residuals @ whitening, weight)
     coarse, coarse_gain = _directions(residuals.mean(1) @ whitening, weight)
     return RidgeTables(
-        mean=_single(mean[:, :, 0] / scale),
+        mean=_single(mean[:, :, 0]),
         scale=_single(scale),
         context=_half(components.loadings),
         prediction=_half(prediction),
@@ -105,10 +108,10 @@ def distances(tables: RidgeTables, cells: Cells) -> Distances:
 def cross_fitted(cells: Cells) -> Distances:
     """Of each part, by a ridge of the parts in the other folds: what the part would be told if it came tomorrow."""
     parts, _, side, _ = cells.shape
-    found = _empty(parts, side)
+    found, regions = _empty(parts, side), regions_of(cells)
     for held_out in folds(parts):
-        others = np.setdiff1d(np.arange(parts), held_out)
-        for values, of_fold in zip(found, distances(fit(cells[others]), cells[held_out]), strict=True):
+        tables = fit_regions(np.delete(regions, held_out, 2))
+        for values, of_fold in zip(found, distances(tables, cells[held_out]), strict=True):
             values[held_out] = of_fold
     return found
 
@@ -124,22 +127,22 @@ def contexts(tables: RidgeTables, cells: Cells) -> NDArray[np.float64]:
 
 
 def folds(parts: int) -> Iterator[NDArray[np.intp]]:
-    """Every part in one of FOLDS sets, neighbours in different ones."""
-    count = min(FOLDS, parts)
+    """Every part in one of FOLDS sets, neighbours in different ones; FOLDS_OF_MANY from MANY_PARTS on."""
+    count = min(FOLDS, parts) if parts < MANY_PARTS else FOLDS_OF_MANY
     for first in range(count):
         yield np.arange(first, parts, count)
 
 
-def regions_of(cells: NDArray[np.floating]) -> Wide:
+def regions_of(cells: Cells) -> NDArray[np.float32]:
     """(regions, 4, n, C) of (n, C, side, side), in the order of `kernels.RidgeTables`."""
     parts, channels, side, _ = cells.shape
-    split = cells.astype(np.float64).reshape(parts, channels, side // 2, 2, side // 2, 2)
+    split = cells.reshape(parts, channels, side // 2, 2, side // 2, 2)
     return np.ascontiguousarray(split.transpose(2, 4, 3, 5, 0, 1).reshape(-1, 4, parts, channels))
 
 
-def _components(regions: Wide) -> Components:
+def _components(regions: NDArray[np.floating]) -> Components:
     """Of (regions, n, C), centred. K = Σ A Aᵀ = U S² Uᵀ; the loadings of a region are Aᵀ U / S."""
-    parts = regions.shape[1]
+    parts, regions = regions.shape[1], regions.astype(np.float64)
     kernels = regions @ regions.transpose(0, 2, 1)
     squares, vectors = np.linalg.eigh(kernels.sum(0))
     count = max(1, min(MOST_COMPONENTS, parts // PARTS_PER_COMPONENT))
@@ -147,7 +150,7 @@ def _components(regions: Wide) -> Components:
     return Components(kernels @ basis, (regions.transpose(0, 2, 1) @ basis).transpose(0, 2, 1))
 
 
-def _regressions(components: Components, centred: Wide) -> tuple[Wide, Wide]:
+def _regressions(components: Components, centred: Floats) -> tuple[Floats, Floats]:
     """(regions, 4, r, C) of coefficients and (regions, 4, n, C) of leave-one-out residuals.
 
     Ridge regression of each region's cells on the context T of all other regions, penalty λ βᵀ N β with N = Uᵀ T / S: for as many
@@ -157,40 +160,41 @@ def _regressions(components: Components, centred: Wide) -> tuple[Wide, Wide]:
     added, loadings = components
     parts = added.shape[1]
     total = added.sum(0)
-    coefficients = np.empty((len(added), 4, added.shape[2], centred.shape[3]))
+    coefficients = np.empty((len(added), 4, added.shape[2], centred.shape[3]), centred.dtype)
     residuals = np.empty_like(centred)
     for region, own in enumerate(added):
         context = total - own
         others = np.eye(context.shape[1]) - loadings[region] @ loadings[region].T
         penalty = PENALTY * np.square(context).sum() / parts
         solved = np.linalg.solve(context.T @ context + penalty * others, context.T)
-        coefficients[region] = solved @ centred[region]
         leverage = np.einsum("nr,rn->n", context, solved)
         left_out = np.maximum(1 - 1 / parts - leverage, 1e-6)
-        residuals[region] = (centred[region] - context @ coefficients[region]) / left_out[:, None]
+        coefficients[region] = solved.astype(centred.dtype) @ centred[region]
+        residuals[region] = centred[region] - context.astype(centred.dtype) @ coefficients[region]
+        residuals[region] /= left_out[:, None].astype(centred.dtype)
     return coefficients, residuals
 
 
-def _whitening(residuals: Wide) -> Wide:
+def _whitening(residuals: Floats) -> Floats:
     """(C, C): rows times this have the identity as the covariance that all cells share."""
     rows = residuals.reshape(-1, residuals.shape[-1])
-    shared = rows.T @ rows / len(rows)
+    shared = (rows.T @ rows).astype(np.float64) / len(rows)
     shared += FLOOR * max(float(np.trace(shared)) / len(shared), 1e-12) * np.eye(len(shared))
     variances, axes = np.linalg.eigh(shared)
-    return np.asarray(axes / np.sqrt(variances))
+    return np.asarray(axes / np.sqrt(variances), residuals.dtype)
 
 
-def _directions(white: Wide, weight: float) -> tuple[Wide, float]:
+def _directions(white: Floats, weight: float) -> tuple[NDArray[np.float32], float]:
     """(..., q, C) and the gain, from white residuals (..., n, C) of each cell.
 
     The covariance of a cell is w s² I + (1 - w) Σ, with Σ of its own residuals and s² their mean square over all cells. With Σ's
     eigenvectors v and values e, xᵀ (…)⁻¹ x = (|x|² - Σ γ (vᵀ x)²) / (w s²), γ = (1 - w) e / ((1 - w) e + w s²).
     """
     *places, parts, channels = white.shape
-    flat = white.reshape(-1, parts, channels).astype(np.float32)
+    flat = white.reshape(-1, parts, channels).astype(np.float32, copy=False)
     floor = weight * float(np.square(flat).mean())
     count = min(MOST_DIRECTIONS, parts, channels)
-    found = np.empty((len(flat), count, channels))
+    found = np.empty((len(flat), count, channels), np.float32)
     for place, rows in enumerate(flat):
         values, vectors = _leading(rows, count)
         own = (1 - weight) * np.maximum(values, 0)

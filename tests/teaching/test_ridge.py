@@ -19,8 +19,8 @@ def parts(count: int, channels: int = 6, side: int = 4, seed: int = 0) -> np.nda
 
 
 def centred_regions(cells):
-    z = ridge.regions_of(cells / cells.std((0, 2, 3))[:, None, None])
-    return z - z.mean(2, keepdims=True)
+    z = ridge.regions_of(cells.astype(np.float64))
+    return (z - z.mean(2, keepdims=True)) / z.std((0, 1, 2))
 
 
 @pytest.mark.parametrize("count", [7, 12, 40])
@@ -45,7 +45,10 @@ def test_with_all_components_the_regression_is_kernel_ridge_regression_on_the_ot
     count = 9
     monkeypatch.setattr(ridge, "MOST_COMPONENTS", count - 1)
     monkeypatch.setattr(ridge, "PARTS_PER_COMPONENT", 1)
-    centred, fresh = centred_regions(parts(count, channels=20)), ridge.regions_of(parts(3, channels=20, seed=5))
+    centred, fresh = (
+        centred_regions(parts(count, channels=20)),
+        ridge.regions_of(parts(3, channels=20, seed=5).astype(np.float64)),
+    )
     components = ridge._components(centred.mean(1))
     coefficients, _ = ridge._regressions(components, centred)
     region = 1
