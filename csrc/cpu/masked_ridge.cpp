@@ -129,27 +129,29 @@ LAD_INLINE void measure(const RoundedMatrices& directions, std::size_t matrix, s
     }
 }
 
+// From the context of the other regions; what is left of the cell is added to that of its region.
+template <typename V>
+LAD_INLINE void judge_cell(const Tables& of, int region, int k, const Frame& frame, Scratch& s) {
+    const std::size_t cell = static_cast<std::size_t>(region) * cells_of_region + k, place = of.place(region, k);
+    const float *white = s.white.data() + place * of.white_pitch(), *scales = of.prediction.scales_of(cell);
+    for (std::size_t i = 0; i < s.others.size(); ++i) s.weights[i] = s.others[i] * scales[i];
+    multiply<V, 1>(of.prediction, cell, {s.weights.data()}, {s.predicted.data()});
+    for (std::size_t i = 0; i < of.pitch(); ++i) s.merged[i] += s.residual[i] = white[i] - s.predicted[i];
+    float distance[2];
+    measure<V, 2>(of.fine_directions, cell, of.pitch(), {s.residual.data(), white}, s, distance);
+    frame.fine[place] = of.root_gain[0] * distance[0];
+    frame.own[place] = of.root_gain[2] * distance[1];
+}
+
 template <typename V>
 LAD_INLINE void judge_region(const Tables& of, int region, const Frame& frame, Scratch& s) {
-    const std::size_t whole = of.pitch();
     const float* added = s.context.data() + static_cast<std::size_t>(region) * of.context.outputs;
     for (std::size_t i = 0; i < s.total.size(); ++i) s.others[i] = s.total[i] - added[i];
     std::fill(s.merged.begin(), s.merged.end(), 0.0f);
-    for (int k = 0; k < cells_of_region; ++k) {
-        const std::size_t cell = static_cast<std::size_t>(region) * cells_of_region + k;
-        const std::size_t place = of.place(region, k);
-        const float *white = s.white.data() + place * of.white_pitch(), *scales = of.prediction.scales_of(cell);
-        for (std::size_t i = 0; i < s.others.size(); ++i) s.weights[i] = s.others[i] * scales[i];
-        multiply<V, 1>(of.prediction, cell, {s.weights.data()}, {s.predicted.data()});
-        for (std::size_t i = 0; i < whole; ++i) s.merged[i] += s.residual[i] = white[i] - s.predicted[i];
-        float distance[2];
-        measure<V, 2>(of.fine_directions, cell, whole, {s.residual.data(), white}, s, distance);
-        frame.fine[place] = of.root_gain[0] * distance[0];
-        frame.own[place] = of.root_gain[2] * distance[1];
-    }
-    float distance[1];
+    for (int k = 0; k < cells_of_region; ++k) judge_cell<V>(of, region, k, frame, s);
     for (float& value : s.merged) value *= 1.0f / cells_of_region;
-    measure<V, 1>(of.coarse_directions, region, whole, {s.merged.data()}, s, distance);
+    float distance[1];
+    measure<V, 1>(of.coarse_directions, region, of.pitch(), {s.merged.data()}, s, distance);
     frame.coarse[region] = of.root_gain[1] * distance[0];
 }
 
@@ -181,6 +183,15 @@ constexpr JudgeFrame versions[isa_count] = {judge_portable, judge_portable, judg
 
 // ---- the tables
 
+// From rows of cells, region by region, to planes of channels.
+Floats planes_of(const float* cells, const Tables& of) {
+    Floats planes(of.channels * of.places());
+    for (int region = 0; region < of.regions(); ++region)
+        for (int k = 0; k < cells_of_region; ++k)
+            for (int c = 0; c < of.channels; ++c) planes[c * of.places() + of.place(region, k)] = *cells++;
+    return planes;
+}
+
 Panels whitening_panels(const float* whitening, int channels) {
     std::vector<float> columns(static_cast<std::size_t>(channels) * channels);
     for (int i = 0; i < channels; ++i)
@@ -204,11 +215,7 @@ RoundedMatrices white_prediction(const RidgeView& view, const Panels& whitening)
 MaskedRidge::MaskedRidge(const RidgeView& view) {
     const std::size_t regions = view.regions(), cells = regions * cells_of_region, c = view.channels;
     tables_.side = view.side, tables_.channels = view.channels;
-    tables_.mean.resize(cells * c);
-    for (std::size_t cell = 0; cell < cells; ++cell) {
-        const std::size_t place = tables_.place(static_cast<int>(cell / cells_of_region), cell % cells_of_region);
-        for (std::size_t i = 0; i < c; ++i) tables_.mean[i * cells + place] = view.mean[cell * c + i];
-    }
+    tables_.mean = planes_of(view.mean, tables_);
     tables_.scale.assign(view.scale, view.scale + c);
     for (int i = 0; i < 3; ++i) tables_.root_gain[i] = std::sqrt(view.gain[i]);
     tables_.whitening = whitening_panels(view.whitening, view.channels);
