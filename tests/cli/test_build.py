@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from lad_edge import bundle as bundles
+from lad_edge import inspector
 from lad_edge.bundle import Bundle
 from lad_edge.cli import main
 from lad_edge.errors import EngineError
 from lad_edge.inspector import Inspector, Options
-from lad_edge.runtime import compiler
-from lad_edge.runtime.gpu import find_gpus
+from lad_edge.runtime import compiler, open_runtime
+from lad_edge.runtime.gpu import Gpu, Gpus, find_gpus
 
 pytestmark = pytest.mark.skipif(
     "tensorrt_rtx" not in compiler.installed(), reason="TensorRT-RTX is not installed: pip install tensorrt-rtx-cu13"
@@ -97,6 +98,37 @@ def test_the_same_file_gives_the_same_plan(tiny_bundle: Path, tmp_path: Path) ->
     for name in ("a.plan", "b.plan"):
         assert main(["build", str(tiny_bundle), "-o", str(tmp_path / name), "--cross", "sm_89"]) == 0
     assert (tmp_path / "a.plan").read_bytes() == (tmp_path / "b.plan").read_bytes()
+
+
+@pytest.fixture
+def gpu(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine with a GPU that is none: its engines are built for real, and the CPU computes what they would."""
+    found = Gpus((Gpu("Host GPU", "8.9", 1 << 30),), "13.1", "580.65.06")
+    monkeypatch.setattr(compiler, "find_gpus", lambda: found)
+    monkeypatch.setattr("lad_edge.runtime.gpu.find_gpus", lambda: found)
+    networks = bundles.read(tiny_bundle).graphs()
+    monkeypatch.setattr(inspector, "open_plan", lambda *_plan, **_asked: open_runtime(None, networks, precision="f32"))
+
+
+@pytest.mark.usefixtures("gpu")
+def test_on_its_gpu_a_plan_is_proven_before_it_has_its_name(tiny_bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "here.plan"
+    assert main(["build", str(tiny_bundle), "-o", str(out), "--runtime", "tensorrt_rtx"]) == 0
+    device = bundles.read(out).manifest.device
+    assert device is not None
+    assert (device.gpu, device.driver, device.cuda) == ("Host GPU", "580.65.06", "13.1")
+    assert device.compute_capabilities == ("8.9",)
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.usefixtures("gpu")
+def test_on_its_gpu_a_plan_that_fails_its_golden_frames_is_not_there(
+    make_bundle: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["build", str(make_bundle(golden_error=0.5)), "-o", str(tmp_path / "x.plan"), "--runtime", "tensorrt_rtx"]
+    assert main(words) == 3
+    assert "SELF_TEST_FAILED" in last_error(capfd)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_info_shows_the_device(plan: Path, capfd: pytest.CaptureFixture[str]) -> None:
