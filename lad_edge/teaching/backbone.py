@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 
-from lad_edge.bundle import Graph
+from lad_edge.bundle import Cost, Graph
 
 IMAGE, CELLS = "image", "cells"  # input and output of the graph
 GRAPH = "backbone"  # its role in the bundle
@@ -18,13 +18,20 @@ class Backbone:
 
     file: str
     channels: int
+    cost: Cost
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
     @property
     def graph(self) -> Graph:
         """How a bundle describes it."""
-        return Graph(f"graph/{GRAPH}", "onnx", {IMAGE: (1, 3, SIDE, SIDE)}, {CELLS: (1, self.channels, GRID, GRID)})
+        return Graph(
+            f"graph/{GRAPH}",
+            "onnx",
+            {IMAGE: (1, 3, SIDE, SIDE)},
+            {CELLS: (1, self.channels, GRID, GRID)},
+            cost=self.cost,
+        )
 
     def onnx(self) -> bytes:
         """Its bytes."""
@@ -35,6 +42,7 @@ BACKBONES = {
     "efficientnet-lite0": Backbone(
         file="efficientnet_lite0.onnx",
         channels=152,
+        cost=Cost(parameters=692_690, macs=317_739_008),
         mean=(127 / 255, 127 / 255, 127 / 255),
         std=(128 / 255, 128 / 255, 128 / 255),
     )
