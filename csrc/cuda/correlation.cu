@@ -260,7 +260,17 @@ __device__ void write_sums(const Call<T>& of, Shared& s, float (&sums)[Products:
     of.partial[of.block_row() * of.spec.tokens() + of.first_token() + thread] = sum;
 }
 
-// blockIdx: 16 tokens, head, layer. kept: panels whose scores stay in registers, or 0 to compute them twice.
+// visit(first key, products) for each panel: those of `kept` panels stay, or, if it is 0, all of them share a place.
+template <int kept, typename Visit>
+__device__ void each_panel(int tokens, Products* products, const Visit& visit) {
+    if (kept == 0)
+        for (int key = 0; key < tokens; key += panel) visit(key, products[0]);
+#pragma unroll
+    for (int p = 0; p < kept; ++p)
+        if (p * panel < tokens) visit(p * panel, products[p]);
+}
+
+// blockIdx: 16 tokens, head, layer.
 template <typename T, int kept>
 __global__ void __launch_bounds__(threads, 2) divergence_kernel(Call<T> of) {
     Shared& s = shared_memory<Shared>();
@@ -269,34 +279,22 @@ __global__ void __launch_bounds__(threads, 2) divergence_kernel(Call<T> of) {
     prepare_targets(of, s, counts);
     Products products[kept == 0 ? 1 : kept];
     Softmax lines[Products::lines];
-    const auto weigh = [&](int first_key, Products& of_panel) {
-        multiply(of, s, first_key, of_panel, &counts);
+    each_panel<kept>(tokens, products, [&](int first_key, Products& scores) {
+        scores = {};
+        multiply(of, s, first_key, scores, &counts);
         const int count = columns_with_keys(first_key, tokens);
 #pragma unroll
-        for (int l = 0; l < Products::lines; ++l) lines[l].take(of_panel.sum[l], count);
-    };
-    if (kept == 0)
-        for (int key = 0; key < tokens; key += panel) {
-            products[0] = {};
-            weigh(key, products[0]);
-        }
-#pragma unroll
-    for (int p = 0; p < kept; ++p)
-        if (p * panel < tokens) weigh(p * panel, products[p]);
+        for (int l = 0; l < Products::lines; ++l) lines[l].take(scores.sum[l], count);
+    });
     merge_lines(s, lines);
     float sums[Products::lines] = {};
-    const auto compare = [&](int first_key, const Products& of_panel) {
-        add_divergence(s, of.spec.side, first_key, columns_with_keys(first_key, tokens), of_panel, lines, sums);
-    };
-    if (kept == 0)
-        for (int key = 0; key < tokens; key += panel) {
-            products[0] = {};
-            multiply(of, s, key, products[0], nullptr);
-            compare(key, products[0]);
+    each_panel<kept>(tokens, products, [&](int first_key, Products& scores) {
+        if (kept == 0) {
+            scores = {};
+            multiply(of, s, first_key, scores, nullptr);
         }
-#pragma unroll
-    for (int p = 0; p < kept; ++p)
-        if (p * panel < tokens) compare(p * panel, products[p]);
+        add_divergence(s, of.spec.side, first_key, columns_with_keys(first_key, tokens), scores, lines, sums);
+    });
     write_sums(of, s, sums);
     counts = block_merged<threads>(counts, s.counts);
     if (threadIdx.x == 0) of.counts[of.block_row() * gridDim.x + blockIdx.x] = counts;

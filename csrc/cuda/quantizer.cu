@@ -1,33 +1,11 @@
 // Up to three kernels: projections of all books, the search of the top book, the search of the levels, which also
 // copies the memory rows. A block has 16 tokens; scores stay in registers.
-#include <algorithm>
-
-#include "lines.cuh"
+#include "quantizer.cuh"
 
 namespace lad::cuda {
-
-// A book on the device; offsets in bytes from the beginning of the tables.
-struct Quantizer::Book {
-    int token_width, width, entries, memory_width;
-    int pitch;            // entries, padded to whole panels
-    int projected_pitch;  // width, padded likewise
-    bool projected;
-    std::size_t shift_step, bias_step;  // from one top code to the next; 0 where one row holds for all
-    std::size_t projection, shift, codebook, bias, memory;
-};
-
 namespace {
 
-constexpr int threads = 256, warps = threads / warp_size;
-constexpr int panel = warps * warp_columns;      // entries that a block scores at a time
-constexpr int projected_columns = warp_columns;  // values of a token that a block projects
-constexpr int projection_steps = warps * steps;  // each warp has its part of the depth
-
 using Book = Quantizer::Book;
-
-LAD_SHARED float lowest() { return float_of(0xff800000u); }  // -infinity
-
-int padded(int n, int to) { return (n + to - 1) / to * to; }
 
 // What all launches of a call read.
 template <typename T>
@@ -102,7 +80,7 @@ __global__ void __launch_bounds__(threads) project_kernel(Call<T> of) {
         for (int c = 0; c < Products::columns; ++c)
             s.sums[warp][Products::line(l)][Products::column(c)] = products.sum[l][c];
     __syncthreads();
-    for (int i = threadIdx.x; i < line_count * projected_columns; i += threads) {
+    for (int i = threadIdx.x; i < of.tokens_here() * projected_columns; i += threads) {
         const int t = i / projected_columns, c = i % projected_columns;
         float sum = 0;
         for (int w = 0; w < warps; ++w) sum += s.sums[w][t][c];
@@ -253,58 +231,7 @@ __global__ void __launch_bounds__(threads) search_kernel(Call<T> of, int first_b
     packs ? copy_memory<4>(of, s, b, memory) : copy_memory<1>(of, s, b, memory);
 }
 
-// ---- tables
-
-// (rows, columns), row-major, to (columns padded, rows padded): transposed, zeros behind.
-std::vector<float> transposed(const float* matrix, int rows, int columns, int padded_columns, int padded_rows) {
-    std::vector<float> out(static_cast<std::size_t>(padded_columns) * padded_rows, 0.0f);
-    for (int row = 0; row < rows; ++row)
-        for (int column = 0; column < columns; ++column)
-            out[static_cast<std::size_t>(column) * padded_rows + row] =
-                matrix[static_cast<std::size_t>(row) * columns + column];
-    return out;
-}
-
-std::vector<float> widened(const float* table, int rows, int columns, int pitch, float filling) {
-    std::vector<float> out(static_cast<std::size_t>(rows) * pitch, filling);
-    for (int row = 0; row < rows; ++row)
-        std::copy_n(table + static_cast<std::size_t>(row) * columns, columns,
-                    out.data() + static_cast<std::size_t>(row) * pitch);
-    return out;
-}
-
-Book make_book(const CodebookView& from, Tables& tables) {
-    Book book{};
-    book.token_width = from.token_width, book.width = from.width, book.entries = from.entries;
-    book.memory_width = from.memory_width, book.projected = from.projection != nullptr;
-    book.pitch = padded(from.entries, panel), book.projected_pitch = padded(from.width, projected_columns);
-    book.shift_step = from.shift_rows == 1 ? 0 : from.width;
-    book.bias_step = from.bias_rows == 1 ? 0 : book.pitch;
-    if (book.projected)
-        book.projection = tables.add(transposed(from.projection, from.width, from.token_width,
-                                                padded(from.token_width, projection_steps), book.projected_pitch));
-    book.shift = tables.add(widened(from.shift, from.shift_rows, from.width, from.width, 0));
-    book.codebook =
-        tables.add(transposed(from.codebook, from.entries, from.width, padded(from.width, steps), book.pitch));
-    // No padding ever wins.
-    book.bias = tables.add(widened(from.bias, from.bias_rows, from.entries, book.pitch, lowest()));
-    if (from.memory)
-        book.memory = tables.add(widened(from.memory, from.entries, from.memory_width, from.memory_width, 0));
-    return book;
-}
-
 }  // namespace
-
-Quantizer::Quantizer(const CodebookView& top, const std::vector<CodebookView>& levels)
-    : levels_(static_cast<int>(levels.size())),
-      token_width_(top.token_width),
-      memory_width_(levels.empty() ? 0 : levels.back().memory_width) {
-    std::vector<Book> books{make_book(top, tables_)};
-    for (const CodebookView& level : levels) books.push_back(make_book(level, tables_));
-    for (const Book& book : books)
-        if (book.projected) projected_pitch_ = std::max(projected_pitch_, book.projected_pitch);
-    books_ = tables_.add(books);
-}
 
 std::size_t Quantizer::workspace_bytes(int count) const {
     return sizeof(float) * (1 + levels_) * static_cast<std::size_t>(count) * projected_pitch_;

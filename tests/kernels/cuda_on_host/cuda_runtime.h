@@ -2,16 +2,17 @@
 // compiler.
 //
 // Blocks run one after the other. The threads of a block are fibers (ucontext, and setjmp, which makes no system call,
-// to switch between them): each runs until it waits at a barrier or for its warp, in an order that the test chooses, so
-// that a missing barrier shows as a result that depends on the order. Shared memory is filled with 0xff (NaN) before
-// each block, and what is written behind its end is seen. Every barrier needs all threads, every warp exchange all
-// lanes: stricter than the hardware.
+// to switch between them). Each runs until it waits at a barrier or for its warp, each warp as far as it comes without
+// the others, in an order that the test chooses: a missing barrier shows as a result that depends on the order. Shared
+// memory is filled with 0xff (NaN) before each block, and what is written behind its end is seen. Every barrier needs
+// all threads, every warp exchange all lanes: stricter than the hardware.
 #pragma once
 
 #include <math.h>
 #include <setjmp.h>
 #include <ucontext.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -79,9 +80,13 @@ struct Meeting {
 struct Fiber {
     explicit Fiber(unsigned number) : number(number), stack(new char[stack_bytes]) {}
 
+    bool can_run() const { return !finished && !(meeting && meeting->round == round); }
+
     unsigned number;
     std::unique_ptr<char[]> stack;
     bool started = false, finished = false;
+    const Meeting* meeting = nullptr;  // waits while it is in this round
+    unsigned round = 0;
     jmp_buf paused;
 };
 
@@ -125,7 +130,9 @@ inline int meet(Meeting& meeting, unsigned members, int any = 0) {
         meeting.answer = meeting.any;
         meeting.arrived = 0, meeting.any = 0, ++meeting.round;
     } else {
-        while (meeting.round == round) pause();
+        block.running->meeting = &meeting, block.running->round = round;
+        pause();
+        block.running->meeting = nullptr;
     }
     return meeting.answer;
 }
@@ -176,23 +183,32 @@ __attribute__((noinline)) inline void resume(Fiber& fiber) {
     setcontext(&context);
 }
 
-inline unsigned in_order(unsigned i) { return order == Order::forward ? i : block.members - 1 - i; }
+inline unsigned in_order(unsigned i, unsigned count) { return order == Order::forward ? i : count - 1 - i; }
 
 inline void check_guard(std::size_t bytes) {
     for (std::size_t i = bytes; i < shared_bytes + guard_bytes; ++i)
         if (shared_memory[i] != 0xff) throw std::runtime_error("shared memory is written behind its end");
 }
 
-// One turn for every thread; returns how many have finished.
-inline unsigned run_threads() {
-    unsigned finished = 0;
-    for (unsigned i = 0; i < block.members; ++i) {
-        Fiber& fiber = block.fibers[in_order(i)];
-        if (!fiber.finished) resume(fiber);
-        if (!block.failure.empty()) throw std::runtime_error(block.failure);
-        finished += fiber.finished;
+// The lanes of a warp, as far as they come without the other warps.
+inline void run_warp(unsigned warp) {
+    const unsigned begin = warp * warp_size, count = std::min(warp_size, block.members - begin);
+    for (unsigned long before = ~block.events; before != block.events;) {
+        before = block.events;
+        for (unsigned i = 0; i < count; ++i) {
+            Fiber& fiber = block.fibers[begin + in_order(i, count)];
+            if (fiber.can_run()) resume(fiber);
+            if (!block.failure.empty()) throw std::runtime_error(block.failure);
+        }
     }
-    return finished;
+}
+
+// A turn for every warp; returns whether all threads have finished.
+inline bool run_warps() {
+    const unsigned count = static_cast<unsigned>(block.warps.size());
+    for (unsigned i = 0; i < count; ++i) run_warp(in_order(i, count));
+    return std::all_of(block.fibers.begin(), block.fibers.begin() + block.members,
+                       [](const Fiber& fiber) { return fiber.finished; });
 }
 
 inline void run_block(std::size_t bytes) {
@@ -200,8 +216,8 @@ inline void run_block(std::size_t bytes) {
     block.all = {};
     block.warps.assign((block.members + warp_size - 1) / warp_size, {});
     while (block.fibers.size() < block.members) block.fibers.emplace_back(block.fibers.size());
-    for (unsigned i = 0; i < block.members; ++i) block.fibers[i].finished = false;
-    for (unsigned long before = block.events; run_threads() < block.members; before = block.events)
+    for (unsigned i = 0; i < block.members; ++i) block.fibers[i].finished = false, block.fibers[i].meeting = nullptr;
+    for (unsigned long before = block.events; !run_warps(); before = block.events)
         if (block.events == before) throw std::runtime_error("barrier: some threads wait for others that do not come");
     check_guard(bytes);
 }
