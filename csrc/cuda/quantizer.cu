@@ -46,33 +46,35 @@ struct ProjectShared {
     };
 };
 
+// Values from `first` on of the tokens of the block, of which `tokens` has `width` each.
 template <typename T>
-__device__ void load_tokens(const Call<T>& of, int b, int first, float (*lines)[line_pitch]) {
-    const int width = of.book(b).token_width;
+__device__ void load_tokens(const Call<T>& of, const T* tokens, int width, int first, float (*lines)[line_pitch]) {
     for (int i = threadIdx.x; i < line_count * projection_steps; i += threads) {
         const int t = i / projection_steps, k = i % projection_steps;
-        lines[k][t] = first + k < width ? to_float(of.token_values(b, t)[first + k]) : 0.0f;
+        const T* from = tokens + static_cast<std::size_t>(of.token(t)) * width + first + k;
+        lines[k][t] = first + k < width ? to_float(*from) : 0.0f;
     }
 }
 
 // blockIdx: 16 tokens, 64 projected values, book.
 template <typename T>
-__global__ void __launch_bounds__(threads) project_kernel(Call<T> of) {
+__global__ void __launch_bounds__(threads, 2) project_kernel(Call<T> of) {
     auto& s = shared_memory<ProjectShared>();
     const int b = blockIdx.z, warp = threadIdx.x / warp_size, column = blockIdx.y * projected_columns;
     const Book& book = of.book(b);
-    if (!book.projected || column >= book.projected_pitch) return;
+    const int width = book.token_width, pitch = book.projected_pitch;
+    if (!book.projected || column >= pitch) return;
     const float* matrix = of.template table<float>(book.projection) + column;
+    const T* tokens = of.tokens + static_cast<std::size_t>(b) * of.count * width;
     Stage<projection_steps, projected_columns, threads> stage;
     Products products;
-    stage.fetch(matrix, book.projected_pitch);
-    for (int k = 0; k < book.token_width; k += projection_steps) {
-        load_tokens(of, b, k, s.lines);
+    stage.fetch(matrix, pitch);
+    for (int k = 0; k < width; k += projection_steps) {
+        load_tokens(of, tokens, width, k, s.lines);
         stage.put(s.matrix[0]);
         __syncthreads();
-        if (k + projection_steps < book.token_width)
-            stage.fetch(matrix + static_cast<std::size_t>(k + projection_steps) * book.projected_pitch,
-                        book.projected_pitch);
+        if (k + projection_steps < width)
+            stage.fetch(matrix + static_cast<std::size_t>(k + projection_steps) * pitch, pitch);
         products.add(s.lines[warp * steps], s.matrix[warp * steps], projected_columns);
         __syncthreads();
     }
@@ -100,28 +102,31 @@ struct SearchShared {
 // One value of one line, and the tile of entries: the next of both while this one is multiplied.
 template <typename T>
 struct SearchStage {
-    const Call<T>& of;
-    const Book& book;
-    int b, t, step;
+    const int width, pitch, line, step;  // line and step of the value that this thread loads
+    const float *codebook, *shift, *projected;
+    const T* token;  // where nothing is projected
     float value = 0;
     Stage<steps, panel, threads> entries;
 
-    __device__ SearchStage(const Call<T>& of, int b)
-        : of(of), book(of.book(b)), b(b), t(threadIdx.x / steps % line_count), step(threadIdx.x % steps) {}
+    __device__ SearchStage(const Call<T>& of, const SearchShared& s, int b)
+        : width(of.book(b).width),
+          pitch(of.book(b).pitch),
+          line(threadIdx.x / steps % line_count),
+          step(threadIdx.x % steps),
+          codebook(of.template table<float>(of.book(b).codebook)),
+          shift(of.template table<float>(of.book(b).shift) + s.top[line] * of.book(b).shift_step),
+          projected(of.book(b).projected ? of.projected_values(b, line) : nullptr),
+          token(of.token_values(b, line)) {}
 
-    __device__ void fetch(const SearchShared& s, int first, int entry) {
+    __device__ void fetch(int first, int entry) {
         const int k = first + step;
-        entries.fetch(of.template table<float>(book.codebook) + static_cast<std::size_t>(first) * book.pitch + entry,
-                      book.pitch);
+        entries.fetch(codebook + static_cast<std::size_t>(first) * pitch + entry, pitch);
         if (threadIdx.x >= line_count * steps) return;
-        value = 0;
-        if (k >= book.width) return;
-        const float token = book.projected ? of.projected_values(b, t)[k] : to_float(of.token_values(b, t)[k]);
-        value = token + __ldg(of.template table<float>(book.shift) + s.top[t] * book.shift_step + k);
+        value = k < width ? (projected ? projected[k] : to_float(token[k])) + __ldg(shift + k) : 0.0f;
     }
     __device__ void put(SearchShared& s) const {
         entries.put(s.matrix[0]);
-        if (threadIdx.x < line_count * steps) s.lines[step][t] = value;
+        if (threadIdx.x < line_count * steps) s.lines[step][line] = value;
     }
 };
 
@@ -149,21 +154,22 @@ struct Best {
 };
 
 template <typename T>
-__device__ void search_panel(const Call<T>& of, SearchShared& s, SearchStage<T>& stage, int first, Best& best) {
-    const Book& book = stage.book;
+__device__ void search_panel(const Call<T>& of, const Book& book, SearchShared& s, SearchStage<T>& stage, int first,
+                             Best& best) {
     const int own = threadIdx.x / warp_size * warp_columns;
     Products products;
-    stage.fetch(s, 0, first);
-    for (int k = 0; k < book.width; k += steps) {
+    stage.fetch(0, first);
+    for (int k = 0; k < stage.width; k += steps) {
         stage.put(s);
         __syncthreads();
-        if (k + steps < book.width) stage.fetch(s, k + steps, first);
+        if (k + steps < stage.width) stage.fetch(k + steps, first);
         products.add(s.lines[0], s.matrix[0] + own, panel);
         __syncthreads();
     }
     const float* bias = of.template table<float>(book.bias) + first + own;
+    const std::size_t bias_step = book.bias_step;
     for (int l = 0; l < Products::lines; ++l) {
-        const float* row = bias + s.top[Products::line(l)] * book.bias_step;
+        const float* row = bias + s.top[Products::line(l)] * bias_step;
         for (int c = 0; c < Products::columns; ++c)
             best.take(l, products.sum[l][c] + __ldg(row + Products::column(c)), first + own + Products::column(c));
     }
@@ -218,14 +224,14 @@ __device__ void copy_memory(const Call<T>& of, const SearchShared& s, int b, Out
 
 // blockIdx: 16 tokens, book from first_book on. memory: (levels, count, memory width) or null.
 template <typename T, typename Out>
-__global__ void __launch_bounds__(threads) search_kernel(Call<T> of, int first_book, Out* memory, bool packs) {
+__global__ void __launch_bounds__(threads, 2) search_kernel(Call<T> of, int first_book, Out* memory, bool packs) {
     auto& s = shared_memory<SearchShared>();
     const int b = first_book + blockIdx.y;
     if (threadIdx.x < line_count) s.top[threadIdx.x] = b == 0 ? 0 : of.codes[of.token(threadIdx.x)];
     __syncthreads();
-    SearchStage<T> stage(of, b);
+    SearchStage<T> stage(of, s, b);
     Best best;
-    for (int entry = 0; entry < stage.book.pitch; entry += panel) search_panel(of, s, stage, entry, best);
+    for (int entry = 0; entry < stage.pitch; entry += panel) search_panel(of, of.book(b), s, stage, entry, best);
     choose(of, s, b, best);
     if (b == 0 || !memory) return;
     packs ? copy_memory<4>(of, s, b, memory) : copy_memory<1>(of, s, b, memory);
