@@ -12,13 +12,13 @@ import tiny
 
 
 class MjpegServer(ThreadingHTTPServer):
-    """Sends `frames` pictures to each client, then waits until `release` is set, then hangs up."""
+    """Sends `frames` pictures to each client, one each `pause_s`, then waits until `release` is set, then hangs up."""
 
     daemon_threads = True
 
-    def __init__(self, frames: int) -> None:
+    def __init__(self, frames: int, pause_s: float) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.frames = frames
+        self.frames, self.pause_s = frames, pause_s
         self.clients = 0
         self.sent, self.release = threading.Event(), threading.Event()
 
@@ -39,6 +39,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             for i in range(self.server.frames):
                 self._send(cv2.imencode(".jpg", tiny.good_picture(i))[1].tobytes())
+                self.server.release.wait(self.server.pause_s)
         except OSError:
             return  # the client has gone
         self.server.sent.set()
@@ -53,9 +54,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(frames: int) -> Iterator[MjpegServer]:
+def serving(frames: int, pause_s: float = 0.0) -> Iterator[MjpegServer]:
     """A server that runs while the block does; with 0 frames it never answers."""
-    server = MjpegServer(frames)
+    server = MjpegServer(frames, pause_s)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

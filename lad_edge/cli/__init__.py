@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 VERBS = {
     "run": ("lad_edge.cli.run", "judge a camera, a video, a folder of images or a stream"),
     "demo": ("lad_edge.cli.demo", "run the engine that ships with lad-edge on the video that ships with it"),
+    "teach": ("lad_edge.cli.teach", "make an engine on this machine from a few good parts, in seconds"),
     "train": ("lad_edge.cli.train", "train a detector from good images (workstation)"),
     "train-teacher": ("lad_edge.cli.train_teacher", "distil a teacher network from a backbone (workstation)"),
     "eval": ("lad_edge.cli.eval", "measure a trained detector on a test set (workstation)"),

@@ -1,0 +1,231 @@
+"""lad-edge teach: good parts go in, shown to a camera or lying in a folder; an engine comes out after seconds, without torch."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lad_edge.cli.arguments import add_engine_options, add_json, positive_duration_ms, positive_int, print_json, roi_px
+from lad_edge.errors import SinkError, UsageError
+from lad_edge.thresholds import POLICY_HELP, parse_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lad_edge.bundle import Bundle
+    from lad_edge.cli.showing import Showing
+    from lad_edge.stream.sources import Source
+    from lad_edge.teaching import Options
+
+_EPILOG = """\
+examples:
+  lad-edge teach --camera 0 -o part.lad                            hold up 25 good parts, one after the other
+  lad-edge teach --camera 0 --good 60 --every enter -o part.lad    each picture at the Enter key
+  lad-edge teach --source good/ -o part.lad                        pictures of good parts that lie in a folder
+  lad-edge teach --source good/ --leave-out 007.png -o part.lad    without the one that was found to be bad
+  lad-edge teach --source good/ --bad scratched/ dented/ -o part.lad    and measure what it finds
+  lad-edge teach --add part.lad --source falsely-rejected/ -o part.lad  go on with more parts
+
+Show what the line will bring: different parts, in every place, turn and light that is good. 5 parts are the least, 25 serve
+well, 100 carry a promise of 1 % false rejects. A part that is still there from the last picture is not taken twice. Pictures
+from a camera are kept (--keep), so that nothing is lost if it fails. Then: lad-edge run --engine part.lad --camera 0
+"""
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the verb."""
+    parser = verbs.add_parser(
+        "teach",
+        help="make an engine on this machine from a few good parts, in seconds",
+        description="Learns what good parts look like from a few pictures, without training and without torch.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="X.lad", help="the engine to write")
+    _add_sources(parser)
+    _add_lesson(parser)
+    add_engine_options(parser)
+    add_json(parser, "print one JSON document")
+    parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    parser.set_defaults(func=run)
+
+
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("good parts")
+    group.add_argument(
+        "--source",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FOLDER|VIDEO|URL",
+        help="as for run; several are taken in turn",
+    )
+    group.add_argument(
+        "--camera", metavar="N", help="index or device of a camera: 0, /dev/video0; comes after --source"
+    )
+    group.add_argument(
+        "--good", type=positive_int, metavar="N", help="pictures to take from a camera or stream (default: 25)"
+    )
+    group.add_argument(
+        "--every",
+        type=_every,
+        default="1s",
+        metavar="TIME|enter",
+        help="time between two of them; Enter takes one at once, 'enter': nothing else does (default: %(default)s)",
+    )
+    group.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="where they are kept (default: X.parts, or X.parts-2 … if there is one)",
+    )
+    group.add_argument(
+        "--leave-out",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="pictures of --source not to be taught",
+    )
+    group.add_argument("--skip-unreadable", action="store_true", help="teach the others if pictures cannot be read")
+    group.add_argument("--pixel-format", choices=("mono8", "bgr8"), help="convert the pictures to this first")
+
+
+def _add_lesson(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("lesson")
+    group.add_argument(
+        "--add", type=Path, metavar="Y.lad", help="go on with a taught engine; -o may name the same file"
+    )
+    group.add_argument(
+        "--bad", nargs="+", default=[], metavar="FOLDER", help="known bad parts: measure what would be found"
+    )
+    group.add_argument(
+        "--policy",
+        metavar="POLICY",
+        help=POLICY_HELP.replace("%", "%%") + " (default: conformal:5%%, or the nearest that so few parts carry)",
+    )
+    group.add_argument("--roi", type=roi_px, metavar="X,Y,W,H", help="judge only this region of the picture, in px")
+    group.add_argument("--name", help="of the engine (default: that of the file)")
+    group.add_argument(
+        "--backbone", metavar="NAME", help="network that describes the pictures (default: efficientnet-lite0)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Teaches, and writes the engine."""
+    import cv2
+
+    from lad_edge import bundle
+    from lad_edge.cli.showing import Showing
+    from lad_edge.cli.teach_live import take
+    from lad_edge.cli.teach_report import document, finish, text
+    from lad_edge.teaching import Lesson
+
+    cv2.setNumThreads(1)  # the engine's pool is the only one
+    _check_words(args)
+    _check_writable(args.out)
+    taught = None if args.add is None else bundle.read(args.add)
+    recorded, live = _open_sources(args)
+    with Lesson(_options(args, taught), taught) as lesson:
+        showing = Showing(lesson, args.leave_out, args.roi)
+        _show_recorded(args, recorded, showing)
+        kept = None if live is None else take(args, live, showing)
+        finished = finish(args, lesson)
+    sha256 = finished.taught.write(args.out)
+    report = document(args.out, sha256, finished, showing)
+    if kept is not None:
+        report["kept"] = str(kept)
+    if args.json:
+        print_json(report)
+    elif not args.quiet:
+        print("\n".join(text(report, args)))
+    return 0
+
+
+def _every(text: str) -> float | None:
+    """`1s` → 1.0; `enter` → None."""
+    return None if text == "enter" else positive_duration_ms(text) / 1e3
+
+
+def _check_words(args: argparse.Namespace) -> None:
+    if not args.source and args.camera is None:
+        raise UsageError("good parts are needed: --camera 0 to hold them up, or --source FOLDER with their pictures")
+    if args.add is not None and (args.roi is not None or args.name is not None):
+        raise UsageError(
+            "--add goes on with the name and the region of its engine; leave --name and --roi out, or teach anew"
+        )
+    if args.every is None and not sys.stdin.isatty():
+        raise UsageError("--every enter needs a terminal as standard input; give a time, such as --every 1s")
+
+
+def _check_writable(out: Path) -> None:
+    """Nobody shall hold up 25 parts for a file that cannot be written. Raises SinkError."""
+    if out.is_dir():
+        raise SinkError(f"{out}: cannot be written (it is a folder); name a file in it, such as {out / 'part.lad'}")
+    if not out.parent.is_dir():
+        raise SinkError(f"{out}: cannot be written (there is no folder {out.parent}); make the folder first")
+    if not os.access(out.parent, os.W_OK):
+        raise SinkError(f"{out}: cannot be written (no permission); choose a folder that this user may write to")
+
+
+def _open_sources(args: argparse.Namespace) -> tuple[list[Source], Source | None]:
+    """The recorded sources, and the live one if there is one; nothing is read yet. Raises SourceError, UsageError."""
+    from lad_edge.stream.sources import Converted, open_camera, open_source
+
+    sources = [open_source(text) for text in args.source]
+    if args.camera is not None:
+        sources.append(open_camera(args.camera))
+    if args.pixel_format:
+        sources = [Converted(source, args.pixel_format) for source in sources]
+    live = [source for source in sources if source.live]
+    if len(live) > 1:
+        raise UsageError(f"a lesson has one camera or stream; came {', '.join(source.name for source in live)}")
+    if args.good is not None and not live:
+        raise UsageError("--good counts the pictures of a camera or stream, and there is none; leave it out")
+    return [source for source in sources if not source.live], live[0] if live else None
+
+
+def _options(args: argparse.Namespace, taught: Bundle | None) -> Options:
+    from lad_edge.teaching import Options
+
+    known = {} if taught is None else taught.manifest.provenance
+    return Options(
+        name=args.name or args.out.stem,
+        backbone=args.backbone or str(known.get("backbone", Options.backbone)),
+        runtime=args.runtime,
+        precision=args.precision,
+        threads=args.threads,
+        policy=_policy(args.policy, taught),
+        roi=args.roi,
+    )
+
+
+def _policy(text: str | None, taught: Bundle | None) -> tuple[str, float] | None:
+    """The user's; else the one that was chosen for the engine of --add, unless it is the default for its parts."""
+    from lad_edge.teaching import default_policy
+
+    if text is not None:
+        return parse_policy(text)
+    if taught is None:
+        return None
+    before = next(iter(taught.manifest.calibrations.values())).policy
+    chosen = before.name, before.value
+    return None if chosen == default_policy(before.n) else chosen
+
+
+def _show_recorded(args: argparse.Namespace, sources: Sequence[Source], showing: Showing) -> None:
+    """Folders and videos, with a count on a terminal."""
+    counted = sys.stderr.isatty() and not args.quiet
+
+    def count(shown: int) -> None:
+        if counted:
+            print(f"\r{shown} parts shown", end="", file=sys.stderr, flush=True)
+
+    for source in sources:
+        showing.show_all(source, count)
+    if counted and sources:
+        print(file=sys.stderr)
+    showing.check(skip_unreadable=args.skip_unreadable)
