@@ -133,6 +133,7 @@ def run(args: argparse.Namespace) -> int:
         showing = Showing(lesson, args.leave_out, args.roi)
         _show_recorded(args, recorded, showing)
         kept = None if live is None else take(args, live, showing)
+        _say_to_terminal(args, f"fitting the engine to {len(lesson)} parts\n")
         finished = finish(args, lesson)
     sha256 = finished.taught.write(args.out)
     report = document(args.out, sha256, finished, showing)
@@ -162,9 +163,11 @@ def _check_words(args: argparse.Namespace) -> None:
 
 
 def _check_writable(out: Path) -> None:
-    """Nobody shall hold up 25 parts for a file that cannot be written. Raises SinkError."""
+    """Nobody shall hold up 25 parts for a file that cannot be written. Raises SinkError, UsageError."""
     if out.is_dir():
         raise SinkError(f"{out}: cannot be written (it is a folder); name a file in it, such as {out / 'part.lad'}")
+    if out.suffix != ".lad":
+        raise UsageError(f"-o takes the name of an engine, which ends in .lad; came {out}")
     if not out.parent.is_dir():
         raise SinkError(f"{out}: cannot be written (there is no folder {out.parent}); make the folder first")
     if not os.access(out.parent, os.W_OK):
@@ -217,15 +220,14 @@ def _policy(text: str | None, taught: Bundle | None) -> tuple[str, float] | None
 
 
 def _show_recorded(args: argparse.Namespace, sources: Sequence[Source], showing: Showing) -> None:
-    """Folders and videos, with a count on a terminal."""
-    counted = sys.stderr.isatty() and not args.quiet
-
-    def count(shown: int) -> None:
-        if counted:
-            print(f"\r{shown} parts shown", end="", file=sys.stderr, flush=True)
-
     for source in sources:
-        showing.show_all(source, count)
-    if counted and sources:
-        print(file=sys.stderr)
+        showing.show_all(source, lambda shown: _say_to_terminal(args, f"\r{shown} parts shown"))
+    if sources:
+        _say_to_terminal(args, "\n")
     showing.check(skip_unreadable=args.skip_unreadable)
+
+
+def _say_to_terminal(args: argparse.Namespace, words: str) -> None:
+    """What a person waits for; a log does not need it."""
+    if sys.stderr.isatty() and not args.quiet:
+        print(words, end="", file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -79,10 +80,11 @@ def text(report: Mapping[str, Any], args: argparse.Namespace) -> Iterator[str]:
     came = f"{report['parts']} good parts" + (f", {report['new_parts']} of them new" if before else "")
     yield f"taught {came}: features {seconds['features']:.1f} s, fit {seconds['fit']:.1f} s"
     yield f"threshold {report['threshold']:.5g}: {report['statement']}{_missing(report)}"
-    yield from _worth_a_look(report)
+    yield from _worth_a_look(report, args)
     if report["metrics"]:
         yield (
-            "{bad_found} of {bad_parts} bad parts are found at this threshold; image AUROC {image_auroc:.3f}"
+            "{bad_found} of {bad_parts} bad parts are found at this threshold; image AUROC {image_auroc_against_taught:.3f} "
+            "against the taught ones"
         ).format_map(report["metrics"])
     if "kept" in report:
         yield f"the pictures lie in {report['kept']}"
@@ -105,7 +107,7 @@ def _measured(inspector: Inspector, taught: Taught, bad: list[Source]) -> dict[s
     frames = (frame for source in bad for frame in _frames(source))
     scores = np.array([_score(inspector, replace(frame, seq=seq)) for seq, frame in enumerate(frames, 1)])
     return {
-        "image_auroc": round(auroc(list(taught.scores.values()), scores), 4),
+        "image_auroc_against_taught": round(auroc(list(taught.scores.values()), scores), 4),
         "bad_parts": len(scores),
         "bad_found": int((scores > inspector.threshold).sum()),
     }
@@ -131,7 +133,7 @@ def _missing(report: Mapping[str, Any]) -> str:
     return f"; ≤ {_WANTED_RATE * 100:g} % needs {missing} more good parts" if missing else ""
 
 
-def _worth_a_look(report: Mapping[str, Any]) -> Iterator[str]:
+def _worth_a_look(report: Mapping[str, Any], args: argparse.Namespace) -> Iterator[str]:
     if report["unreadable"]:
         yield f"left out, {len(report['unreadable'])} that cannot be read: {named(report['unreadable'], '; ')}"
     if report["repeated_frames"]:
@@ -141,6 +143,7 @@ def _worth_a_look(report: Mapping[str, Any]) -> Iterator[str]:
     if report["odd"]:
         odd = named([f"{name} (score {score:.3g})" for name, score in report["odd"].items()])
         yield f"look at them, they are far out of line (half of the parts are under {report['median_score']:.3g}): {odd}"
-        yield f"  teach again without those that are not good: --leave-out {' '.join(list(report['odd'])[:5])}"
+        how = f"with --leave-out {shlex.join(report['odd'])}" if args.add is None else "from all pictures but these"
+        yield f"  if they are not good, teach anew {how}"
     if report["twins"]:
         yield f"the same part shown twice? {named([' = '.join(pair) for pair in report['twins']])}"

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -90,7 +91,11 @@ def test_one_json_document_tells_everything(good: Path, out: Path, tmp_path: Pat
     assert engine.manifest.name == "plate"
     assert (document["path"], document["sha256"]) == (str(out), engine.sha256)
     assert (document["parts"], document["new_parts"]) == (GOOD, GOOD)
-    assert document["metrics"] == {"image_auroc": 1.0, "bad_parts": 4, "bad_found": 4} == engine.manifest.metrics
+    assert (
+        document["metrics"]
+        == {"image_auroc_against_taught": 1.0, "bad_parts": 4, "bad_found": 4}
+        == engine.manifest.metrics
+    )
     assert document["threshold"] == next(iter(engine.manifest.calibrations.values())).threshold
 
 
@@ -261,6 +266,12 @@ def test_a_part_of_the_engine_cannot_be_left_out(good: Path, out: Path, taught: 
     assert teach("--source", more, "--add", taught, "--leave-out", "003.png", "-o", out) == 1
 
 
+def test_an_output_that_is_no_engine_is_refused(good: Path, capfd: Show) -> None:
+    assert teach("--source", good, "-o", good / "000.png") == 1
+    assert "ends in .lad" in only_line(capfd)
+    assert read_image(good / "000.png").image.shape == part(0).shape
+
+
 @pytest.mark.parametrize("place", ["nowhere/part.lad", "."])
 def test_an_output_that_cannot_be_written_is_told_before_anything_is_shown(
     tmp_path: Path, capfd: Show, place: str
@@ -295,6 +306,18 @@ def test_a_stream_is_taught_and_its_pictures_are_kept(out: Path, capfd: Show) ->
     names = [f"part-{number:04}.png" for number in range(1, 7)]
     assert sorted(path.name for path in out.with_name("part.parts").iterdir()) == names
     assert bundles.read(out).manifest.parameters["parts"] == names
+
+
+def test_a_part_that_is_still_there_is_not_taken_again(out: Path, capfd: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [tiny.good_picture(number) for number in range(100)]
+    monkeypatch.setattr(
+        tiny, "good_picture", lambda number: pictures[number // 10]
+    )  # each part stands for ten pictures
+    with serving(frames=1000, pause_s=0.02) as server:
+        assert teach("--source", server.url, "--good", 5, "--every", "40ms", "-o", out) == 0
+    assert "the part of the last picture is still there: show another one" in capfd.readouterr().err
+    taken = [read_image(path).image for path in sorted(out.with_name("part.parts").iterdir())]
+    assert not any(np.array_equal(first, second) for first, second in pairwise(taken))
 
 
 def test_a_stream_that_dies_says_where_the_pictures_lie_and_how_to_go_on(
