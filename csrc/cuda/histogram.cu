@@ -25,7 +25,8 @@ __device__ unsigned count_tokens(const MaskedCodes& of, const std::uint32_t* mas
     return warp_sum(count);
 }
 
-// Of the entries from `first` on. Every lane of the warp calls.
+// Of the entries from `first` on. Every lane of the warp calls, and may read afterwards the bins that it cleared: lane,
+// lane + 32, ...
 __device__ void count_codes(const MaskedCodes& of, const std::uint32_t* mask, int level, int first, unsigned* counts) {
     const std::uint16_t* codes = of.codes + static_cast<std::size_t>(level) * of.tokens;
     for (int bin = lane_number(); bin < bins; bin += warp_size) counts[bin] = 0;
@@ -50,7 +51,6 @@ __global__ void __launch_bounds__(threads) histograms_kernel(MaskedCodes of, std
             count_codes(of, own_mask(of), level, first, counts);
             for (int bin = lane_number(); bin < min(bins, of.entries - first); bin += warp_size)
                 to[first + bin] = static_cast<std::uint16_t>(counts[bin]);
-            __syncwarp();
         }
     }
 }
@@ -92,7 +92,6 @@ __device__ float distance_of_level(const MaskedCodes& of, int level, const T* lo
             const float p = predicted.at(first + bin), q = static_cast<float>(counts[bin]) * share;
             common += p < q ? p : q;
         }
-        __syncwarp();
     }
     return 2.0f - 2.0f * warp_sum(common);
 }
