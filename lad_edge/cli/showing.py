@@ -95,7 +95,7 @@ class Showing:
         """After the recorded sources. Raises DataError for unreadable pictures, UsageError for names left out that no source has."""
         if self.unreadable and not skip_unreadable:
             raise DataError(
-                f"{len(self.unreadable)} pictures cannot be read: {named(self.unreadable, '; ')}; copy them again, or teach the "
+                f"{len(self.unreadable)} of the pictures cannot be read: {named(self.unreadable, '; ')}; copy them again, or teach the "
                 "others with --skip-unreadable"
             )
         if self.never_met:
@@ -115,9 +115,9 @@ class Showing:
         return next(name for name in names if name not in self.names)
 
     def _check_roi(self, image: NDArray[np.uint8]) -> None:
-        height, width = image.shape[:2]
         if self.roi is None:
             return
+        height, width = image.shape[:2]
         x, y, roi_width, roi_height = self.roi
         if x + roi_width > width or y + roi_height > height:
             raise UsageError(f"--roi {','.join(map(str, self.roi))} leaves the picture, which is {width}x{height} px")

@@ -121,20 +121,21 @@ def run(args: argparse.Namespace) -> int:
     from lad_edge import bundle
     from lad_edge.cli.showing import Showing
     from lad_edge.cli.teach_live import take
-    from lad_edge.cli.teach_report import document, finish, text
+    from lad_edge.cli.teach_report import document, finish, open_bad, text
     from lad_edge.teaching import Lesson
 
     cv2.setNumThreads(1)  # the engine's pool is the only one
     _check_words(args)
     _check_writable(args.out)
     taught = None if args.add is None else bundle.read(args.add)
+    bad = open_bad(args)
     recorded, live = _open_sources(args)
     with Lesson(_options(args, taught), taught) as lesson:
         showing = Showing(lesson, args.leave_out, args.roi)
         _show_recorded(args, recorded, showing)
         kept = None if live is None else take(args, live, showing)
         _say_to_terminal(args, f"fitting the engine to {len(lesson)} parts\n")
-        finished = finish(args, lesson)
+        finished = finish(args, lesson, bad)
     sha256 = finished.taught.write(args.out)
     report = document(args.out, sha256, finished, showing)
     if kept is not None:

@@ -18,7 +18,7 @@ from lad_edge.teaching import parts_for
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from lad_edge.cli.showing import Showing
@@ -37,9 +37,16 @@ class Finished:
     fit_s: float
 
 
-def finish(args: argparse.Namespace, lesson: Lesson) -> Finished:
-    """Fits, proves the engine on its golden frames, and measures the parts of --bad. Raises DataError, ParityError."""
-    bad = _open_bad(args)
+def open_bad(args: argparse.Namespace) -> list[Source]:
+    """The folders of --bad; nothing is read yet. Raises SourceError, UsageError."""
+    sources = [open_source(words) for words in args.bad]
+    if any(source.live for source in sources):
+        raise UsageError("--bad takes folders of pictures: nobody has looked at the parts of a live source")
+    return [Converted(source, args.pixel_format) if args.pixel_format else source for source in sources]
+
+
+def finish(args: argparse.Namespace, lesson: Lesson, bad: Sequence[Source]) -> Finished:
+    """Fits, proves the engine on its golden frames, and measures bad parts. Raises DataError, ParityError."""
     start = time.perf_counter()
     taught = lesson.finish()
     fit_s = time.perf_counter() - start
@@ -93,14 +100,7 @@ def text(report: Mapping[str, Any], args: argparse.Namespace) -> Iterator[str]:
     yield f"wrote {report['path']} ({size_mib:.1f} MiB); next: lad-edge run --engine {report['path']} {' '.join(camera)}"
 
 
-def _open_bad(args: argparse.Namespace) -> list[Source]:
-    sources = [open_source(words) for words in args.bad]
-    if any(source.live for source in sources):
-        raise UsageError("--bad takes folders of pictures: nobody has looked at the parts of a live source")
-    return [Converted(source, args.pixel_format) if args.pixel_format else source for source in sources]
-
-
-def _measured(inspector: Inspector, taught: Taught, bad: list[Source]) -> dict[str, Any]:
+def _measured(inspector: Inspector, taught: Taught, bad: Sequence[Source]) -> dict[str, Any]:
     """Scores of the bad parts against those that the good ones get from ridges that never saw them."""
     from lad_edge.metrics import auroc
 

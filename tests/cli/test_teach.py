@@ -192,7 +192,7 @@ def _all_one_picture(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (_truncated, "1 pictures cannot be read: half.png: damaged PNG"),
+        (_truncated, "1 of the pictures cannot be read: half.png: damaged PNG"),
         (_other_size, "wide.png: expected 96x72 bgr8"),
         (_sixteen_bit, "deep.png: expected 8-bit"),
         (_with_alpha, "clear.png: expected 8-bit"),
@@ -240,7 +240,7 @@ def test_unreadable_pictures_are_skipped_when_asked(good: Path, out: Path, capfd
         (("--source", "GOOD", "--add", "TINY"), 1, "expected an engine made by 'lad-edge teach'"),
         (("--source", "GOOD", "--add", "TAUGHT", "--roi", "0,0,9,9"), 1, "leave --name and --roi out"),
         (("--source", "GOOD", "--add", "TAUGHT", "--leave-out", "x.png"), 1, "names what no source has"),
-        (("--source", "GOOD", "--bad", "nowhere"), 5, "does not exist"),
+        (("--camera", "4711", "--bad", "nowhere"), 5, "nowhere does not exist"),
         (("--source", "GOOD", "--bad", "http://127.0.0.1:9/x"), 1, "--bad takes folders"),
     ],
 )
