@@ -16,14 +16,13 @@ from lad_edge.export.export import ExportOptions, export_run
 from lad_edge.datasets.synthetic import CATEGORY, generate
 from lad_edge.datasets.synthetic_video import render_video
 from lad_edge.training.fit import FitOptions, fit
-from lad_edge.training.presets import PRESETS
 
 ASSETS = Path(__file__).parent.parent / "lad_edge" / "assets"
 DATA_SEED, VIDEO_SEED = 7, 2026
 FREEDOM = 0.25  # how far parts may lie from their slots: enough that no place on its own decides, and still a task for a small network
 WIDTH = 480  # px: golden frames and video are most of what ships
 DETECTOR = "dfsc"
-SETTINGS = PRESETS[DETECTOR]["cpu"] | {"seed": 42}
+SETTINGS = {"size": "xs", "steps": 10_000, "learning_rate": 1.5e-3, "schedule": "cosine", "seed": 42}
 VIDEO_PARTS = 60
 POLICY = "conformal:5%"
 

@@ -3,12 +3,16 @@
 Foldings, each exact (methods card §5.7): where the reference does not depend on the picture, its embedding, keys and values are
 constants, otherwise ("nearest") the graph chooses it; the targets and widths of the intra branch are not needed; batch norms go into
 the convolutions before them.
+
+It runs in f32 in every engine: rounded to bfloat16, single cells of the fine map moved by more than what good parts reach, and a
+detector trained on juice_bottle fell from image AUROC 0.871 to 0.851.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -139,7 +143,8 @@ def export(networks: Fod, config: FodConfig, _border_mode: str) -> Exported:
         "widths": [config.width_fine, config.width_coarse],
     }
     tables = {table_name(name): keys for name, keys in zip(LEVELS, folded.keys, strict=True) if keys is not None}
-    return Exported({GRAPH: trace(folded, GRAPH, config.side, outputs)}, parameters, tables)
+    graph, onnx = trace(folded, GRAPH, config.side, outputs)
+    return Exported({GRAPH: (replace(graph, precision="f32"), onnx)}, parameters, tables)
 
 
 def branches(_parameters: Mapping[str, Any]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ _SETTINGS = ("backbone", "size", "side", "steps", "batch", "student_batch", "sch
 _EPILOG = """\
 examples:
   lad-edge train dfsc --data good_parts/ --out runs/part                a folder of good images (and good/ bad/ subfolders)
-  lad-edge train dfsc --data mvtec_loco/juice_bottle --preset cpu        ten minutes on one core
+  lad-edge train dfsc --data mvtec_loco/juice_bottle --preset cpu        a quarter of an hour on one core
   lad-edge train efficient-ad --data part/ --photographs imagenet/      with the penalty on ordinary photographs
   lad-edge train ulsad --data part/ --preset cpu --set local_only=true --set consistency=false      its local branch alone
   lad-edge train ladmim --data mvtec_loco/ --categories all             one detector for all categories of a data set

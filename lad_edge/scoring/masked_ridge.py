@@ -19,7 +19,7 @@ from lad_edge.values import Scores
 GRAPH, OUTPUT = "backbone", "cells"
 PARAMETERS = ("channels", "components", "directions", "grid", "parts")
 USUAL = 0.1  # of the score: what the highest cell of a good part usually reaches
-MOST_FINDINGS = 3
+MOST_FINDINGS, LEAST_OF_WORST = 3, 0.8  # places that are nearly as bad as the worst one are worth a sentence
 
 
 class MaskedRidgeScorer(FrameScorer):
@@ -70,7 +70,8 @@ class MaskedRidgeScorer(FrameScorer):
         """The worst places in words, and the good parts that the rest of the picture resembles most."""
         left = self.tail.worst.copy()
         sentences: list[str] = []
-        while len(sentences) < MOST_FINDINGS and left.max() > USUAL:
+        least = max(LEAST_OF_WORST * float(left.max()), USUAL)
+        while len(sentences) < MOST_FINDINGS and left.max() > least:
             row, column = (int(index) for index in np.unravel_index(left.argmax(), left.shape))
             sentences.append(self._sentence(row, column, float(left[row, column]) / USUAL))
             left[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3] = 0

@@ -1,7 +1,7 @@
 """Names and ready recipes, without torch: the command line lists them before anything heavy is imported.
 
 "paper" is every configuration's default. "cpu" is what two cores finish in ten to twenty minutes: small networks, a high learning rate,
-and a cosine that brings it down. The students of EfficientAD and DFSC want many updates, so there they see single images.
+and a cosine that brings it down. EfficientAD sees single images, many of them; DFSC batches, of which the student sees two images.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 SCHEDULES = ("step", "cosine")
 SIZES = ("xs", "s", "m")
 
-_PDN_CPU = {"size": "xs", "steps": 10_000, "learning_rate": 1.5e-3, "schedule": "cosine"}
+_PDN_CPU = {"size": "xs", "schedule": "cosine"}
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "efficient_ad": {"paper": {}, "cpu": _PDN_CPU},
-    "dfsc": {"paper": {}, "cpu": _PDN_CPU},
+    "efficient_ad": {"paper": {}, "cpu": _PDN_CPU | {"steps": 10_000, "learning_rate": 1.5e-3}},
+    "dfsc": {"paper": {}, "cpu": _PDN_CPU | {"steps": 2600, "batch": 8, "student_batch": 2, "learning_rate": 5e-3}},
     "ulsad": {
         "paper": {},
         "cpu": {"decoder": "projected", "steps": 800, "learning_rate": 1e-3, "schedule": "cosine"},
