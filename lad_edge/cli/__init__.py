@@ -42,6 +42,7 @@ VERBS = {
 _EPILOG = """\
 start here:
   lad-edge demo                                     see it work
+  lad-edge teach --camera 0 -o part.lad             make an engine from 25 good parts, in seconds
   lad-edge run --engine part.lad --camera 0         judge what a camera sees
   lad-edge VERB --help                              what a verb does, with examples
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from contextlib import suppress
 from select import select
 from typing import TYPE_CHECKING
 
@@ -113,6 +114,8 @@ class KeptPictures:
             unfinished.write_bytes(cv2.imencode(".png", image)[1].tobytes())
             unfinished.replace(path)
         except OSError as exc:
+            with suppress(OSError):
+                unfinished.unlink()
             raise SinkError(f"{path}: cannot be written ({exc.strerror}); choose another folder: --keep") from exc
         self._next += 1
         self.saved += 1

@@ -118,3 +118,12 @@ def test_a_folder_that_cannot_be_written_is_an_error_with_a_remedy(tmp_path: Pat
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SinkError, match="choose another folder: --keep"):
         KeptPictures(tmp_path / "file").save(tiny.good_picture(0))
+
+
+def test_a_picture_that_could_not_be_kept_leaves_nothing_half_written(tmp_path: Path) -> None:
+    kept = KeptPictures(tmp_path)
+    (tmp_path / kept.next_name).mkdir()
+    with pytest.raises(SinkError, match="cannot be written"):
+        kept.save(tiny.good_picture(0))
+    assert [path.name for path in tmp_path.iterdir()] == [kept.next_name]
+    assert kept.saved == 0
