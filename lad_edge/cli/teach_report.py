@@ -95,9 +95,16 @@ def text(report: Mapping[str, Any], args: argparse.Namespace) -> Iterator[str]:
         ).format_map(report["metrics"])
     if "kept" in report:
         yield f"the pictures lie in {report['kept']}"
-    camera = ["--source", "URL"] if args.camera is None and "kept" in report else ["--camera", args.camera or "0"]
-    size_mib = report["size_bytes"] / 2**20
-    yield f"wrote {report['path']} ({size_mib:.1f} MiB); next: lad-edge run --engine {report['path']} {' '.join(camera)}"
+    yield f"wrote {report['path']} ({report['size_bytes'] / 2**20:.1f} MiB); next: {shlex.join(_next(report, args))}"
+
+
+def _next(report: Mapping[str, Any], args: argparse.Namespace) -> Iterator[str]:
+    """The command that judges with the new engine."""
+    yield from ("lad-edge", "run", "--engine", report["path"])
+    stream = args.camera is None and "kept" in report
+    yield from ("--source", "URL") if stream else ("--camera", args.camera or "0")
+    if args.pixel_format:
+        yield from ("--pixel-format", args.pixel_format)
 
 
 def _measured(inspector: Inspector, taught: Taught, bad: Sequence[Source]) -> dict[str, Any]:

@@ -157,10 +157,11 @@ def test_what_a_person_should_look_at_is_named(good: Path, out: Path, capfd: Sho
     assert "the same part shown twice? 003.png = twin.png" in shown
 
 
-def test_grey_pictures_can_be_asked_for(good: Path, out: Path) -> None:
-    assert teach("--source", good, "-o", out, "--pixel-format", "mono8", "--roi", "10,5,80,60", "--quiet") == 0
+def test_grey_pictures_can_be_asked_for(good: Path, out: Path, capfd: Show) -> None:
+    assert teach("--source", good, "-o", out, "--pixel-format", "mono8", "--roi", "10,5,80,60") == 0
     contract = bundles.read(out).manifest.contract
     assert (contract.pixel_format, contract.roi) == ("mono8", (10, 5, 80, 60))
+    assert capfd.readouterr().out.endswith("--camera 0 --pixel-format mono8\n")
 
 
 def _truncated(folder: Path) -> None:
