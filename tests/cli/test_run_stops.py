@@ -6,18 +6,18 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+import background
 import cv2
 import pytest
+from background import MAIN, wait_for
 from mjpeg_server import serving
 from tiny import good_picture
 
-_MAIN = "import sys; from lad_edge.cli import main; sys.exit(main())"
 _HANG = """\
 import ctypes, sys
 from lad_edge.cli import main
@@ -35,27 +35,8 @@ _HANG_IN_THIRD_PART, _HANG_IN_SELF_TEST = f"HANG_AT = 3\n{_HANG}", f"HANG_AT = N
 _EXIT_S = 4.5  # the promise is 2 s; the rest is for a busy machine
 
 
-@contextmanager
-def running(*words: object, program: str = _MAIN) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, "run", *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def wait_for(process: subprocess.Popen[str], text: str) -> None:
-    assert process.stderr is not None
-    for line in process.stderr:
-        if text in line:
-            return
-    raise AssertionError(f"'{text}' never came; exit code {process.wait()}")
+def running(*words: object, program: str = MAIN) -> AbstractContextManager[subprocess.Popen[str]]:
+    return background.running("run", *words, program=program)
 
 
 def records(path: Path) -> list[dict[str, object]]:

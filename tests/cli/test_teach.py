@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 import tiny
+from background import running, wait_for
 from mjpeg_server import serving
 from numpy.typing import NDArray
 
@@ -371,33 +371,10 @@ def test_a_stream_of_other_pictures_than_the_folder_is_refused(out: Path, good: 
     assert not out.with_name("part.parts").exists()
 
 
-@contextmanager
-def teaching(*words: object, stdin: int | None = None) -> Iterator[subprocess.Popen[str]]:
-    program = "import sys; from lad_edge.cli import main; sys.exit(main())"
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, "teach", *map(str, words)],
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def wait_for(process: subprocess.Popen[str], text: str) -> None:
-    assert process.stderr is not None
-    if not any(text in line for line in process.stderr):
-        raise AssertionError(f"'{text}' never came; exit code {process.wait()}")
-
-
 def test_a_signal_ends_the_taking_and_says_how_to_go_on(out: Path) -> None:
     with (
         serving(frames=1000, pause_s=0.02) as server,
-        teaching("--source", server.url, "--every", "40ms", "--good", 500, "-o", out) as process,
+        running("teach", "--source", server.url, "--every", "40ms", "--good", 500, "-o", out) as process,
     ):
         wait_for(process, "3 of 500")
         process.send_signal(signal.SIGINT)
@@ -412,7 +389,7 @@ def test_a_signal_ends_the_taking_and_says_how_to_go_on(out: Path) -> None:
 
 
 def test_a_signal_while_the_stream_opens_ends_the_process(out: Path) -> None:
-    with serving(frames=0) as server, teaching("--source", server.url, "-o", out) as process:
+    with serving(frames=0) as server, running("teach", "--source", server.url, "-o", out) as process:
         wait_for(process, "taking 25 pictures")
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
@@ -424,7 +401,7 @@ def test_each_enter_takes_one_picture(out: Path) -> None:
     terminal, stdin = os.openpty()
     with (
         serving(frames=1000, pause_s=0.02) as server,
-        teaching("--source", server.url, "--every", "enter", "--good", 5, "-o", out, stdin=stdin) as process,
+        running("teach", "--source", server.url, "--every", "enter", "--good", 5, "-o", out, stdin=stdin) as process,
     ):
         wait_for(process, "one at each Enter")
         for number in range(1, 6):

@@ -4,39 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from codebooks import ODD, nearest, normal, star
 from cuda_device import HostDevice
 from numpy.testing import assert_array_equal
 from tolerances import CODES
 
 from lad_edge.kernels import Codebook, reference
-
-ODD = (1, 15, 16, 17, 31, 33, 64, 65, 97)
-
-
-def normal(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def nearest(entries: np.ndarray, **tables: np.ndarray | None) -> Codebook:
-    """A codebook whose best entry is the nearest one."""
-    bias = (-0.5 * (entries.astype(np.float64) ** 2).sum(1))[None].astype(np.float32)
-    plain = {"projection": None, "shift": np.zeros((1, entries.shape[1]), np.float32), "bias": bias, "memory": None}
-    return Codebook(**{**plain, "entries": entries, **tables})
-
-
-def t_tables(token_width: int, width: int, entries: int, memory: int = 7) -> tuple[Codebook, list[Codebook]]:
-    """Two levels behind a linear projection (methods.md 6.7)."""
-    top = nearest(normal(entries, width), projection=normal(width, token_width, seed=1), shift=normal(1, width, seed=2))
-    levels = [
-        nearest(
-            normal(entries, width, seed=10 + i),
-            projection=normal(width, token_width, seed=20 + i),
-            shift=normal(entries, width, seed=30 + i),
-            memory=normal(entries, memory, seed=40 + i),
-        )
-        for i in range(2)
-    ]
-    return top, levels
 
 
 def g_tables(width: int, entries: int) -> tuple[Codebook, list[Codebook]]:
@@ -77,14 +50,14 @@ def test_flat_codes_for_odd_sizes(device: HostDevice, width: int, entries: int) 
 
 @pytest.mark.parametrize("tokens", ODD)
 def test_hierarchical_codes_for_odd_counts(device: HostDevice, tokens: int) -> None:
-    check(device, *t_tables(token_width=33, width=17, entries=65), normal(3, tokens, 33, seed=5))
+    check(device, *star(token_width=33, width=17, entries=65), normal(3, tokens, 33, seed=5))
     check(device, *g_tables(width=33, entries=15), normal(2, tokens, 33, seed=5))
 
 
 @pytest.mark.parametrize("token_width", ODD)
 @pytest.mark.parametrize("kind", [np.float32, np.float16])
 def test_hierarchical_codes_for_odd_widths(device: HostDevice, token_width: int, kind: type) -> None:
-    check(device, *t_tables(token_width, width=65, entries=33), normal(3, 31, token_width, seed=5).astype(kind))
+    check(device, *star(token_width, width=65, entries=33), normal(3, 31, token_width, seed=5).astype(kind))
 
 
 def test_codes_of_clustered_tokens_are_exact(device: HostDevice) -> None:
@@ -97,7 +70,7 @@ def test_codes_of_clustered_tokens_are_exact(device: HostDevice) -> None:
 
 
 def test_random_codes_at_full_size(device: HostDevice) -> None:
-    check(device, *t_tables(token_width=256, width=64, entries=512), normal(3, 144, 256, seed=5))
+    check(device, *star(token_width=256, width=64, entries=512), normal(3, 144, 256, seed=5))
 
 
 @pytest.mark.parametrize("entries", [1, 15, 64, 65, 200, 300])
@@ -114,7 +87,7 @@ def test_ties_go_to_the_lowest_index(device: HostDevice, entries: int) -> None:
 @pytest.mark.parametrize("kind", [np.float32, np.float16])
 @pytest.mark.parametrize("tokens", [1, 33])
 def test_memories_are_the_rows_of_the_codes(device: HostDevice, width: int, kind: type, tokens: int) -> None:
-    top, levels = t_tables(33, 17, 65, memory=width)
+    top, levels = star(33, 17, 65, memory=width)
     codes, memory, _ = run(device, top, levels, normal(3, tokens, 33, seed=5), kind)
     assert memory is not None
     for i, book in enumerate(levels):
