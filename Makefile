@@ -26,7 +26,7 @@ lint: $(DEV)/ready  ## style, types, import contracts, C++ format
 	rm -rf $(TREE) && mkdir -p $(TREE) && cp -r lad_edge benchmarks $(TREE)/ && cp -r export $(TREE)/lad_edge/export
 	cd $(TREE) && $(CURDIR)/$(DEV)/bin/mypy --config-file $(CURDIR)/pyproject.toml -p lad_edge -p benchmarks
 	cd $(TREE) && $(CURDIR)/$(DEV)/bin/lint-imports --config $(CURDIR)/pyproject.toml
-	$(DEV)/bin/clang-format --dry-run --Werror $$(find csrc -name '*.?pp' -o -name '*.cu' -o -name '*.cuh')
+	$(DEV)/bin/clang-format --dry-run --Werror $$(find csrc tests -name '*.?pp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.[ch]')
 
 bench: $(DEV)/ready  ## kernels against numpy and OpenCV, and the whole frame with the demo engine
 	$(DEV)/bin/python -m benchmarks.kernels

@@ -187,11 +187,14 @@ class Lesson:
             raise DataError(f"{name}: expected 8-bit colour or grey, came {pixel_format}; convert it first")
         if self.shown.picture is None:
             self.shown.picture, self.shown.pixel_format = image.copy(), pixel_format
-        first = self.shown.picture
-        if image.shape != first.shape or pixel_format != self.shown.pixel_format:
+        first, known = self.shown.picture, self.shown.pixel_format
+        if image.shape != first.shape or pixel_format != known:
+            same_size = image.shape[:2] == first.shape[:2]
+            remedy = (
+                f"--pixel-format {known} converts it" if same_size else "show all parts to one camera with one setting"
+            )
             raise DataError(
-                f"{name}: expected {_size(first)} {self.shown.pixel_format} as the first part has, came {_size(image)} "
-                f"{pixel_format}; all parts are shown to one camera with one setting"
+                f"{name}: expected {_size(first)} {known} as the first part has, came {_size(image)} {pixel_format}; {remedy}"
             )
 
     def _contract(self) -> Contract:
