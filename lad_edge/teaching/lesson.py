@@ -52,14 +52,8 @@ if TYPE_CHECKING:
 
 DETECTOR = "masked_ridge"
 FEWEST_PARTS = 5
-REACHABLE = (
-    0.01,
-    0.02,
-    0.05,
-    0.1,
-    0.2,
-)  # false-reject rates that a default threshold promises: the smallest that the parts carry
-DEFAULT_RATE = 0.05  # or more, if there are too few parts for it
+# False-reject rates that a default threshold may promise: DEFAULT_RATE, or the smallest above it that so few parts carry.
+DEFAULT_RATE, LARGER_RATES = 0.05, (0.1, 0.2)
 TWIN = 0.02  # of the usual distance between two parts: nearer ones are one part shown twice
 
 
@@ -115,7 +109,7 @@ class Lesson:
     def __init__(self, options: Options, taught: Bundle | None = None) -> None:
         """taught: an engine to go on with; its parts count as shown, and its contract holds for the new ones.
 
-        Raises UsageError for an unknown backbone, and as `open_runtime`; EngineError if `taught` is another detector.
+        Raises UsageError for an unknown backbone, or if `taught` is another detector's or cannot go on as asked; else as `open_runtime`.
         """
         if options.backbone not in BACKBONES:
             raise UsageError(f"--backbone {options.backbone}: expected one of {', '.join(BACKBONES)}")
@@ -302,8 +296,8 @@ class Lesson:
 
 def default_policy(parts: int) -> tuple[str, float]:
     """Conformal at DEFAULT_RATE, or at the smallest rate above it that so few parts can carry."""
-    rates = [rate for rate in REACHABLE if rate >= DEFAULT_RATE and (parts + 1) * rate >= 1]
-    return "conformal", rates[0] if rates else REACHABLE[-1]
+    rates = (DEFAULT_RATE, *LARGER_RATES)
+    return "conformal", next((rate for rate in rates if (parts + 1) * rate >= 1), rates[-1])
 
 
 def parts_for(rate: float) -> int:
