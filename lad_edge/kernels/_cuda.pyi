@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from lad_edge.kernels import Codebook
+from lad_edge.kernels import Codebook, RidgeTables
 
 class DeviceArray(Protocol):
     @property
@@ -9,6 +9,25 @@ class DeviceArray(Protocol):
 
 def device_count() -> int: ...
 def device_names() -> list[str]: ...
+
+class MaskedRidge:
+    def __init__(self, tables: RidgeTables) -> None: ...
+    @property
+    def table_bytes(self) -> int: ...
+    @property
+    def workspace_bytes(self) -> int: ...
+    def prepare(self, tables: DeviceArray, *, stream: int) -> None: ...
+    def __call__(
+        self,
+        cells: DeviceArray,
+        fine: DeviceArray,
+        coarse: DeviceArray,
+        own: DeviceArray,
+        *,
+        nonfinite: DeviceArray,
+        workspace: DeviceArray,
+        stream: int,
+    ) -> None: ...
 
 class Preprocess:
     def __init__(

@@ -4,9 +4,9 @@ They mean what the functions of the same names mean, on device arrays (__cuda_ar
 when its work is enqueued on `stream`, a cudaStream_t as an integer, and can be captured in a CUDA graph; it allocates nothing.
 What an engine gives may be float32 or float16. Results lie on the device: `result`, float64, in the order of `Fused` or `Projected`;
 `nonfinite`, int64 (1,), is added to, so that one clearing per frame serves all. A `workspace` is uint8 at a multiple of 256 bytes,
-with any content, not shared by launches that may overlap. A plan (`Preprocess`, `Quantizer`) has constant tables: `prepare` copies
-them once, outside of a graph, to uint8 memory of the caller. Raises TypeError for types and layouts, ValueError for sizes,
-RuntimeError when CUDA refuses a launch.
+with any content, not shared by launches that may overlap. A plan (`MaskedRidge`, `Preprocess`, `Quantizer`) has constant tables:
+`prepare` copies them once, outside of a graph, to uint8 memory of the caller. Raises TypeError for types and layouts, ValueError
+for sizes, RuntimeError when CUDA refuses a launch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from lad_edge.errors import MissingDependencyError
 
 try:
     from lad_edge.kernels._cuda import (
+        MaskedRidge,
         Preprocess,
         Quantizer,
         count_nonfinite,
@@ -38,6 +39,7 @@ except ImportError as exc:
     ) from exc
 
 __all__ = [
+    "MaskedRidge",
     "Preprocess",
     "Quantizer",
     "count_nonfinite",

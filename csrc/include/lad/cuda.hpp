@@ -18,6 +18,7 @@
 #include "lad/histogram.hpp"
 #include "lad/maps.hpp"
 #include "lad/preprocess.hpp"
+#include "lad/ridge_view.hpp"
 
 struct CUstream_st;
 
@@ -124,6 +125,46 @@ class Quantizer {
     int projected_pitch_ = 0;  // of the widest book
     Tables tables_;
     std::size_t books_;  // where the tables have the books
+};
+
+// As lad::MaskedRidge, with tables of the same precision and in another order of summation. Immutable: threads may
+// share it.
+class MaskedRidge {
+  public:
+    explicit MaskedRidge(const RidgeView& view);
+
+    // Bytes of device memory that `run` works in.
+    std::size_t workspace_bytes() const;
+
+    // cells: (C, side, side). tables: a copy of tables() on the device. fine, own: (side, side); coarse: (side / 2,
+    // side / 2). Counts the values of cells that are not finite: then all outputs are NaN. If all are finite, counts
+    // the distances that are not: these alone are NaN.
+    void run(ConstValues cells, const void* tables, float* fine, float* coarse, float* own, std::int64_t* nonfinite,
+             void* workspace, Stream stream) const;
+
+    const Tables& tables() const { return tables_; }
+    int side() const { return layout_.side; }
+    int channels() const { return layout_.channels; }
+
+    // Rows in 16 bits, each `pitch` whole numbers long, and a scale for each row. Offsets into the tables.
+    struct RoundedRows {
+        std::size_t values, scales;
+    };
+
+    // Read by the kernels. A region has five lines: its four cells, and their mean.
+    struct Layout {
+        int side, channels, context_width, directions;
+        int pitch;  // channels, padded to whole pairs
+        float root_gain[3];
+        std::size_t mean, scale, whitening;  // offsets: (regions, C, 4), (C), (C, pitch)
+        RoundedRows context;                 // (regions, r)
+        RoundedRows prediction;              // (regions, 5, r), in white coordinates
+        RoundedRows along;                   // (regions, 5, q)
+    };
+
+  private:
+    Tables tables_;
+    Layout layout_;
 };
 
 // Bytes of device memory that one `symmetric_kl` works in.

@@ -4,17 +4,16 @@
 // and conversions that every processor has make floats of them.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <utility>
 #include <vector>
 
 #include "lad/lanes.hpp"
 #include "lad/packs.hpp"
+#include "lad/rounding.hpp"
 
 namespace lad {
 
@@ -60,7 +59,7 @@ struct RoundedMatrices {
                const Place& output_and_input) {
         for (std::size_t m = 0; m < count; ++m)
             for (int row = 0; row < rows; ++row, values += pitch) {
-                const double unit = unit_of(values, columns);
+                const double unit = rounding_unit(values, columns);
                 scales[m * scale_pitch + row] = static_cast<float>(unit);
                 if (!(unit > 0)) continue;
                 for (int i = 0; i < columns; ++i) {
@@ -74,14 +73,6 @@ struct RoundedMatrices {
     std::uint32_t& word(std::size_t matrix, int output, int input) {
         const int row = output / lanes * (inputs / 2) + input / 2;
         return words[matrix * words_of_one() + row * lanes + output % lanes];
-    }
-
-    // NaN for a row that is not finite: so is every product with it.
-    static double unit_of(const float* row, int columns) {
-        if (count_nonfinite(row, columns) != 0) return std::numeric_limits<double>::quiet_NaN();
-        float largest = 0;
-        for (int i = 0; i < columns; ++i) largest = std::max(largest, std::abs(row[i]));
-        return largest / 32767.0;
     }
 };
 
