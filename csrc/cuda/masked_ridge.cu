@@ -13,10 +13,10 @@ using Layout = MaskedRidge::Layout;
 using RoundedRows = MaskedRidge::RoundedRows;
 
 constexpr int threads = 256, warps = threads / warp_size;
-constexpr int depth = threads;                      // channels that a block standardises at a time
-constexpr int rows_at_once = 4;                     // that a warp multiplies, so that their loads overlap
-constexpr int context_rows = warps * rows_at_once;  // of a block
-constexpr int white_columns = warp_size;            // of a block
+constexpr int depth = threads;   // channels that a block standardises at a time
+constexpr int rows_at_once = 4;  // that a warp multiplies, so that their loads overlap
+constexpr int block_rows = warps * rows_at_once;
+constexpr int white_columns = warp_size;  // of a block
 
 using FourCells = Pack<float, cells_of_region>;
 
@@ -144,7 +144,7 @@ struct ContextRows {
     RowProducts<1> products;
 
     __device__ ContextRows(const Call& call, int tile)
-        : first_row(tile * context_rows + static_cast<int>(threadIdx.x) / warp_size * rows_at_once),
+        : first_row(tile * block_rows + static_cast<int>(threadIdx.x) / warp_size * rows_at_once),
           products(call.row(call.of.context, matrix(call)), call.of.pitch, first_row, call.of.context_width) {}
 
     __device__ void add(const Call& call, const RegionShared& s, int first) {
@@ -262,7 +262,7 @@ __device__ Squares subtract_prediction(const Call& call, const float* white, con
 __device__ void subtract_along(const Call& call, const float* white, const float* residual, Squares& squares) {
     const int warp = threadIdx.x / warp_size, lane = threadIdx.x % warp_size, q = call.of.directions;
     const std::size_t matrix = static_cast<std::size_t>(blockIdx.x) * q;
-    for (int first = warp * rows_at_once; first < q; first += threads / warp_size * rows_at_once) {
+    for (int first = warp * rows_at_once; first < q; first += block_rows) {
         RowProducts<2> products(call.row(call.of.along, matrix), call.of.pitch, first, q);
         products.add({residual, white}, 0, call.of.pitch);
         for (int i = 0; i < rows_at_once; ++i) {
@@ -334,7 +334,7 @@ void MaskedRidge::run(ConstValues cells, const void* tables, float* fine, float*
     float* context = white + static_cast<std::size_t>(lines) * layout_.pitch;
     float* total = context + static_cast<std::size_t>(rows) * regions;
     const Call call{layout_, tables, white, context, total, fine, coarse, own, reinterpret_cast<Wide*>(nonfinite)};
-    const unsigned tiles = blocks_for(layout_.pitch, white_columns) + blocks_for(layout_.context_width, context_rows);
+    const unsigned tiles = blocks_for(layout_.pitch, white_columns) + blocks_for(layout_.context_width, block_rows);
     as_typed(cells, [&](const auto* from) {
         using T = std::remove_const_t<std::remove_pointer_t<decltype(from)>>;
         launch("masked_ridge: regions", region_kernel<T>, dim3(regions, tiles), threads, sizeof(RegionShared), stream,
