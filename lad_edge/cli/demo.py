@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lad_edge.cli.arguments import add_engine_options, add_json, print_json
-from lad_edge.cli.run import parse_run, run_line
+from lad_edge.cli.run import notice, parse_run, run_line
 from lad_edge.errors import DataError, SinkError
 from lad_edge.stream.sinks import JsonlSink
 from lad_edge.stream.stopping import StopSignal
@@ -21,10 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from importlib.abc import Traversable
 
+    import numpy as np
+    from numpy.typing import NDArray
+
 _EPILOG = """\
 The engine was trained by lad-edge on its synthetic data set: trays with parts that belong together in certain ways. The
 video shows other trays, good and bad ones. Pictures of the NG parts and all records are left in the output folder.
+
+--teach shows the other way to an engine: the first 24 good trays of the video are taught here and now, as 'lad-edge teach'
+does it, and the engine that comes out (taught.lad in the output folder) judges the video. Only trays that it was not taught count.
 """
+TAUGHT_PARTS = 24
 
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -37,6 +45,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=Path, default=Path("demo-output"), metavar="FOLDER", help="default: demo-output")
+    parser.add_argument("--teach", action="store_true", help="judge with an engine that is taught now, in a second")
     add_engine_options(parser)
     add_json(parser, "one JSON document at the end instead of a line per part")
     parser.set_defaults(func=run)
@@ -47,10 +56,16 @@ def run(args: argparse.Namespace) -> int:
     collected = Collected()
     with ExitStack() as stack:
         engine, video, truth = (stack.enter_context(as_file(asset)) for asset in _assets())
-        stop = stack.enter_context(StopSignal())
-        line = run_line(_as_run(args, engine, video), stop, [collected])
         parts = json.loads(truth.read_text())["frames"]
-    document = compare(parts, collected.results)
+        good = [index for index, part in enumerate(parts) if part["label"] == "good"]
+        known = good[:TAUGHT_PARTS] if args.teach else []
+        results = args.out / "results.jsonl"
+        _start_anew(args.out, results)
+        if args.teach:
+            engine = _teach(args, video, known)
+        stop = stack.enter_context(StopSignal())
+        line = run_line(_as_run(args, engine, video, results), stop, [collected])
+    document = compare(parts, collected.results, known)
     if args.json:
         summary = line.stats.as_dict(line.mailbox.dropped)
         print_json({"output": str(args.out), "summary": summary, "truth": document})
@@ -73,13 +88,16 @@ class Collected:
         """Nothing to free."""
 
 
-def compare(parts: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> dict[str, Any]:
+def compare(parts: Sequence[Mapping[str, Any]], results: Sequence[Result], known: Sequence[int] = ()) -> dict[str, Any]:
     """Verdicts against the truth: for each label how many parts were judged rightly, and every part that was not.
 
-    parts: in order of the frames, each with `label` ("good" or a kind of defect) and `defect_type`.
+    parts: in order of the frames, each with `label` ("good" or a kind of defect) and `defect_type`. known: those that do not count.
     """
     judged, right, wrong = Counter[str](), Counter[str](), []
-    for part, result in zip(parts, results, strict=False):  # fewer results when the demo was stopped
+    pairs = zip(parts, results, strict=False)  # fewer results when the demo was stopped
+    for index, (part, result) in enumerate(pairs):
+        if index in known:
+            continue
         expected = Verdict.OK if part["label"] == "good" else Verdict.NG
         judged[part["label"]] += 1
         if result.verdict is expected:
@@ -89,6 +107,24 @@ def compare(parts: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> di
             wrong.append({"seq": result.seq, "frame_id": result.frame_id, "verdict": result.verdict, "truth": truth})
     labels = {label: {"parts": count, "right": right[label]} for label, count in sorted(judged.items())}
     return {"labels": labels, "wrong": wrong}
+
+
+def _teach(args: argparse.Namespace, video: Path, known: Sequence[int]) -> Path:
+    """An engine from the frames of the video with these numbers."""
+    from lad_edge.stream.sources import open_source
+    from lad_edge.teaching import Lesson, Options
+
+    options = Options(name="taught", runtime=args.runtime, precision=args.precision, threads=args.threads)
+    begin, source, path = time.perf_counter(), open_source(str(video)), Path(args.out) / "taught.lad"
+    source.open()
+    with closing(source), Lesson(options) as lesson:
+        for index in range(max(known) + 1):
+            frame = source.read()
+            if index in known and frame is not None and frame.image is not None:
+                lesson.show(frame.frame_id, cast("NDArray[np.uint8]", frame.image), frame.pixel_format)
+        lesson.finish().write(path)
+        notice(f"taught {len(lesson)} good trays in {time.perf_counter() - begin:.1f} s: {path}")
+    return path
 
 
 def _assets() -> Iterator[Traversable]:
@@ -104,10 +140,8 @@ def _assets() -> Iterator[Traversable]:
         yield found[0]
 
 
-def _as_run(args: argparse.Namespace, engine: Path, video: Path) -> argparse.Namespace:
+def _as_run(args: argparse.Namespace, engine: Path, video: Path, results: Path) -> argparse.Namespace:
     """The demo is nothing but a `lad-edge run`, with these words."""
-    results = args.out / "results.jsonl"
-    _start_anew(args.out, results)
     words = ["--engine", str(engine), "--source", str(video), "--out", str(results), "--overlays", str(args.out)]
     words += ["--quiet" if args.json else "--lines"]
     for option in ("runtime", "precision", "threads"):

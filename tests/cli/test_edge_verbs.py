@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import cv2
@@ -382,6 +383,22 @@ def test_demo_speaks_json(demo_assets: Path, tmp_path: Path, capfd: pytest.Captu
     assert document["summary"]["verdicts"] == {"OK": 5, "NG": 1, "UNKNOWN": 0}
     assert document["truth"]["labels"]["good"] == {"parts": 4, "right": 4}
     assert [part["seq"] for part in document["truth"]["wrong"]] == [5]
+
+
+def test_demo_teaches_an_engine_from_the_first_good_parts_and_judges_the_others(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["demo", "--teach", "--json", "--precision", "f32", "--threads", "1", "--out", str(out)]) == 0
+    shown = capfd.readouterr()
+    labels = json.loads(shown.out)["truth"]["labels"]
+    assert f"taught {demo.TAUGHT_PARTS} good trays in " in shown.err
+    assert (labels["good"]["parts"], labels["logical_anomalies"]["parts"]) == (12, 16)
+    assert labels["good"]["right"] >= 10
+    assert labels["logical_anomalies"]["right"] >= 8
+    parts = json.loads((files("lad_edge.assets") / "demo.json").read_text())["frames"]
+    taught = [f"demo.avi#{index + 1}" for index, part in enumerate(parts) if part["label"] == "good"]
+    assert bundles.read(out / "taught.lad").manifest.parameters["parts"] == taught[: demo.TAUGHT_PARTS]
 
 
 def test_demo_without_its_files_says_what_is_missing(demo_assets: Path, capfd: pytest.CaptureFixture[str]) -> None:
