@@ -6,7 +6,6 @@ With good pictures the scores that the threshold rests on are measured again, by
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,16 +13,14 @@ import numpy as np
 
 from lad_edge.bundle import Bundle, Policy, read, replace_threshold
 from lad_edge.cli.arguments import add_engine_options, add_json, print_json
-from lad_edge.errors import DataError, UsageError
+from lad_edge.cli.judging import frames_of, score_of
+from lad_edge.errors import UsageError
 from lad_edge.thresholds import POLICY_HELP, Threshold, choose, parse_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
-    from lad_edge.inspector import Inspector
-    from lad_edge.values import Frame
+    from lad_edge.stream.sources import Source
 
 _EPILOG = """\
 policies:
@@ -86,29 +83,17 @@ def _measured(bundle: Bundle, args: argparse.Namespace) -> dict[str, NDArray[np.
 
     options = Options(args.runtime, args.precision, args.threads, maps_for=frozenset())
     with Inspector(bundle, options) as inspector:
-        scores = [_score(inspector, frame) for frame in _frames(args.good)]
+        scores = [score_of(inspector, frame, "--good") for frame in frames_of([_recorded(args.good)])]
         return {inspector.runtime.precision: np.sort(np.array(scores, np.float64))}
 
 
-def _frames(text: str) -> Iterator[Frame]:
+def _recorded(text: str) -> Source:
     from lad_edge.stream.sources import open_source
 
     source = open_source(text)
     if source.live:
         raise UsageError("--good takes files: nobody has looked at the parts of a live source")
-    source.open()
-    try:
-        for seq, frame in enumerate(iter(source.read, None), 1):
-            yield replace(frame, seq=seq)
-    finally:
-        source.close()
-
-
-def _score(inspector: Inspector, frame: Frame) -> float:
-    result = inspector.inspect(frame)
-    if result.score is None:
-        raise DataError(f"{frame.frame_id} cannot be judged: {result.detail}; take it out of --good")
-    return result.score
+    return source
 
 
 def _for_bundle(threshold: Threshold) -> tuple[float, Policy]:

@@ -6,12 +6,13 @@ import argparse
 import json
 import time
 from collections import Counter
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lad_edge.cli.arguments import add_engine_options, add_json, print_json
+from lad_edge.cli.judging import frames_of
 from lad_edge.cli.run import notice, parse_run, run_line
 from lad_edge.errors import DataError, SinkError
 from lad_edge.stream.sinks import JsonlSink
@@ -115,12 +116,10 @@ def _teach(args: argparse.Namespace, video: Path, known: Sequence[int]) -> Path:
     from lad_edge.teaching import Lesson, Options
 
     options = Options(name="taught", runtime=args.runtime, precision=args.precision, threads=args.threads)
-    begin, source, path = time.perf_counter(), open_source(str(video)), Path(args.out) / "taught.lad"
-    source.open()
-    with closing(source), Lesson(options) as lesson:
-        for index in range(max(known) + 1):
-            frame = source.read()
-            if index in known and frame is not None and frame.image is not None:
+    begin, path = time.perf_counter(), Path(args.out) / "taught.lad"
+    with Lesson(options) as lesson:
+        for index, frame in enumerate(frames_of([open_source(str(video))])):
+            if index in known and frame.image is not None:
                 lesson.show(frame.frame_id, cast("NDArray[np.uint8]", frame.image), frame.pixel_format)
         lesson.finish().write(path)
         notice(f"taught {len(lesson)} good trays in {time.perf_counter() - begin:.1f} s: {path}")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lad_edge.bundle import Bundle
+from lad_edge.cli.judging import frames_of, score_of
 from lad_edge.cli.showing import named
-from lad_edge.errors import DataError, UsageError
+from lad_edge.errors import UsageError
 from lad_edge.inspector import Inspector, Options
 from lad_edge.stream.sources import Converted, open_source
 from lad_edge.teaching import parts_for
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from lad_edge.cli.showing import Showing
     from lad_edge.stream.sources import Source
     from lad_edge.teaching import Lesson, Taught
-    from lad_edge.values import Frame
 
 _WANTED_RATE = 0.01  # of rejected good parts, for which the report counts the parts still missing
 
@@ -111,28 +111,12 @@ def _measured(inspector: Inspector, taught: Taught, bad: Sequence[Source]) -> di
     """Scores of the bad parts against those that the good ones get from ridges that never saw them."""
     from lad_edge.metrics import auroc
 
-    frames = (frame for source in bad for frame in _frames(source))
-    scores = np.array([_score(inspector, replace(frame, seq=seq)) for seq, frame in enumerate(frames, 1)])
+    scores = np.array([score_of(inspector, frame, "--bad") for frame in frames_of(bad)])
     return {
         "image_auroc_against_taught": round(auroc(list(taught.scores.values()), scores), 4),
         "bad_parts": len(scores),
         "bad_found": int((scores > inspector.threshold).sum()),
     }
-
-
-def _frames(source: Source) -> Iterator[Frame]:
-    source.open()
-    try:
-        yield from iter(source.read, None)
-    finally:
-        source.close()
-
-
-def _score(inspector: Inspector, frame: Frame) -> float:
-    result = inspector.inspect(frame)
-    if result.score is None:
-        raise DataError(f"--bad: {frame.frame_id} cannot be judged: {result.detail}; take it out")
-    return result.score
 
 
 def _missing(report: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from lad_edge.errors import EngineError, MissingDependencyError
@@ -59,11 +60,10 @@ class OnnxRuntimeCuda(OpenGraphs):
         self.device = next((gpu.name for gpu in find_gpus().devices), "no GPU")
         _load_libraries()
         self.cuda = _open_cuda()
-        try:
+        with ExitStack() as if_it_fails:
+            if_it_fails.callback(self.close)
             self.sessions = {role: self._open(role, graph, data) for role, (graph, data) in graphs.items()}
-        except BaseException:
-            self.close()
-            raise
+            if_it_fails.pop_all()
         super().__init__(self.sessions)
 
     def _open(self, role: str, graph: Graph, data: bytes | memoryview) -> Session:

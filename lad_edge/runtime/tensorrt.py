@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections import deque
+from contextlib import ExitStack
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -53,14 +54,13 @@ class TensorRtRuntime(OpenGraphs):
         self.device = find_gpus().devices[0].name
         self.cuda = Cuda()
         self.engines: dict[str, _Engine] = {}
-        try:
+        with ExitStack() as if_it_fails:
+            if_it_fails.callback(self.cuda.close)
             with self.cuda.active():
                 runtime = package(self.name).Runtime(logger(self.name))
                 for role, (graph, data) in graphs.items():
                     self.engines[role] = _Engine(role, graph, runtime, data, caches.get(role), self.cuda)
-        except BaseException:
-            self.cuda.close()
-            raise
+            if_it_fails.pop_all()
         super().__init__(self.engines)
 
     def enqueue(self, graph: str, **arrays: DeviceArray) -> None:

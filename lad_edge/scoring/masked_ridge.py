@@ -37,10 +37,15 @@ class MaskedRidgeScorer(FrameScorer):
         channels, self.grid = int(p["channels"]), int(p["grid"])
         self.parts = [str(name) for name in p["parts"]]
         shapes = table_shapes(channels, self.grid, int(p["components"]), int(p["directions"]))
-        self.tables = RidgeTables(*(_table(setup, name, shape) for name, shape in shapes.items()))
+        tables = RidgeTables(*(_table(setup, name, shape) for name, shape in shapes.items()))
+        self.mean, self.scale, self.context = (
+            tables.mean,
+            tables.scale,
+            tables.context,
+        )  # for findings; the kernel has its own
         self.contexts = _table(setup, "contexts", (len(self.parts), int(p["components"])))
         self.own_limit = _table(setup, "own_limit", (self.grid, self.grid))
-        self.ridge = MaskedRidge(self.tables)
+        self.ridge = MaskedRidge(tables)
         self.cells = np.zeros((1, channels, self.grid, self.grid), np.float32)
         self.fine, self.own = (np.zeros((self.grid, self.grid), np.float32) for _ in range(2))
         self.coarse = np.zeros((self.grid // 2, self.grid // 2), np.float32)
@@ -85,8 +90,8 @@ class MaskedRidgeScorer(FrameScorer):
 
     def _alike(self, row: int, column: int) -> str:
         """Names of the two good parts whose context is nearest to that of this region."""
-        z = (region_cells(self.cells[0]) - self.tables.mean).mean(1) * self.tables.scale
-        added = np.einsum("grc,gc->gr", self.tables.context, z)
+        z = (region_cells(self.cells[0]) - self.mean).mean(1) * self.scale
+        added = np.einsum("grc,gc->gr", self.context, z)
         hidden = row // 2 * (self.grid // 2) + column // 2
         context = added.sum(0) - added[hidden]
         nearest = np.square(self.contexts - context).sum(1).argsort()[:2]

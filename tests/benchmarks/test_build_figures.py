@@ -7,12 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from lad_edge.runtime import compiler
-
-needs_rtx = pytest.mark.skipif(
-    "tensorrt_rtx" not in compiler.installed(), reason="TensorRT-RTX is not installed: pip install tensorrt-rtx-cu13"
-)
+from gpu_needs import needs_rtx
 
 
 @needs_rtx

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from gpu_needs import needs_no_gpu, needs_rtx
 
 from lad_edge import bundle as bundles
 from lad_edge import inspector
@@ -18,12 +19,9 @@ from lad_edge.cli import main
 from lad_edge.errors import EngineError
 from lad_edge.inspector import Inspector, Options
 from lad_edge.runtime import compiler, open_runtime
-from lad_edge.runtime.gpu import Gpu, Gpus, find_gpus
+from lad_edge.runtime.gpu import Gpu, Gpus
 
-pytestmark = pytest.mark.skipif(
-    "tensorrt_rtx" not in compiler.installed(), reason="TensorRT-RTX is not installed: pip install tensorrt-rtx-cu13"
-)
-needs_no_gpu = pytest.mark.skipif(bool(find_gpus().devices), reason="this machine has a GPU")
+pytestmark = needs_rtx
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from gpu_needs import needs_no_gpu, needs_rtx
 
 from lad_edge.cli import main
 from lad_edge.cli.gpu_checks import check_gpus, check_power, check_tensorrt
 from lad_edge.cli.trial import Finding
-from lad_edge.runtime import compiler
-from lad_edge.runtime.gpu import find_gpus
-
-needs_no_gpu = pytest.mark.skipif(bool(find_gpus().devices), reason="this machine has a GPU")
 
 
 @pytest.fixture
@@ -44,7 +41,7 @@ def test_a_machine_without_a_gpu_is_told_so_calmly(capfd: pytest.CaptureFixture[
 
 
 @needs_no_gpu
-@pytest.mark.skipif("tensorrt_rtx" not in compiler.installed(), reason="TensorRT-RTX is not installed")
+@needs_rtx
 def test_tensorrt_rtx_is_tried_without_a_gpu() -> None:
     details = {finding.name: finding.detail for finding in check_tensorrt()}
     assert "builds engines for other machines, a small one in" in details["tensorrt_rtx"]

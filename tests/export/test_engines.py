@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from gpu_needs import needs_rtx
 from lad_edge.export.export import EXPORTERS
 from lad_edge.export.exporter import Exported
 from lad_edge.export.half import to_half
@@ -21,10 +22,7 @@ from lad_edge.training.fit import METHODS, make_config
 pytestmark = [
     pytest.mark.torch,
     pytest.mark.slow,
-    pytest.mark.skipif(
-        "tensorrt_rtx" not in compiler.installed(),
-        reason="TensorRT-RTX is not installed: pip install tensorrt-rtx-cu13",
-    ),
+    needs_rtx,
 ]
 SMALL: dict[str, dict[str, Any]] = {
     "efficient_ad": {"size": "xs"},

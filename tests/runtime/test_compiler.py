@@ -7,18 +7,12 @@ import sys
 from dataclasses import replace
 
 import pytest
+from gpu_needs import needs_no_gpu, needs_rtx
 from lad_edge.export.half import to_half
 from networks import conv_relu, two_in_two_out, unknown_operator
 
 from lad_edge.errors import EngineError, UsageError
-from lad_edge.runtime import compiler
 from lad_edge.runtime.compiler import Target, choose_target, compile_graph
-from lad_edge.runtime.gpu import find_gpus
-
-needs_rtx = pytest.mark.skipif(
-    "tensorrt_rtx" not in compiler.installed(), reason="TensorRT-RTX is not installed: pip install tensorrt-rtx-cu13"
-)
-needs_no_gpu = pytest.mark.skipif(bool(find_gpus().devices), reason="this machine has a GPU to build for")
 
 
 @needs_rtx

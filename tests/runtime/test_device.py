@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from gpu_needs import needs_no_gpu
 from host_cuda import compile_driver, python
 
 from lad_edge.errors import MissingDependencyError
@@ -15,7 +16,6 @@ from lad_edge.runtime.gpu import driver_version, find_gpus
 needs_pycuda = pytest.mark.skipif(
     importlib.util.find_spec("pycuda") is None, reason="pycuda is not installed: pip install pycuda"
 )
-needs_no_gpu = pytest.mark.skipif(bool(find_gpus().devices), reason="this machine has a GPU")
 
 OPEN = "from lad_edge.runtime.device import Cuda\nimport numpy as np\ncuda = Cuda()\n"
 
