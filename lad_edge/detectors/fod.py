@@ -21,10 +21,10 @@ from torch.nn import functional
 
 from lad_edge.backbones.frozen import backbone
 from lad_edge.detectors.batches import Descriptions, Images, autocast, check_side, decay
+from lad_edge.detectors.divergence import Correlation, divergence_and_entropy, symmetric_kl
 from lad_edge.detectors.references import REFERENCES, nearest_reference, reference_features
 from lad_edge.errors import UsageError
 
-EPSILON = 1e-4  # inside the logarithms of the divergence
 LEVELS = ("fine", "coarse")  # strides 8 and 16
 MODULATIONS = ("max", "one")
 
@@ -73,19 +73,6 @@ class FodConfig:
         ):
             if count < least:
                 raise UsageError(f"{name} {count}: expected at least {least}")
-
-
-class Correlation(NamedTuple):
-    """One attention of one layer: softmax S (N, heads, L, L) and its target's factors along rows and columns (N, heads, L, side)."""
-
-    softmax: Tensor
-    rows: Tensor
-    columns: Tensor
-
-    @property
-    def target(self) -> Tensor:
-        """T (N, heads, L, L): the outer product of both factors (decision F-1)."""
-        return (self.rows[..., :, None] * self.columns[..., None, :]).flatten(-2)
 
 
 class Layer(NamedTuple):
@@ -257,20 +244,6 @@ def sine_position(side: int, width: int) -> Tensor:
     return torch.cat([code[token % side], code[token // side]], 1).float()
 
 
-def symmetric_kl(correlation: Correlation) -> Tensor:
-    """KL(S‖T) + KL(T‖S) of each token, mean over heads: (N, L). Both sums in one: Σ (T - S)(log(T + ε) - log(S + ε)) (§5.7)."""
-    return _divergence(correlation.target, correlation.softmax)
-
-
-def _divergence(target: Tensor, softmax: Tensor) -> Tensor:
-    return ((target - softmax) * ((target + EPSILON).log() - (softmax + EPSILON).log())).sum(-1).mean(1)
-
-
-def entropy(softmax: Tensor) -> Tensor:
-    """Mean over rows and heads of -Σ S log(S + ε)."""
-    return -(softmax * (softmax + EPSILON).log()).sum(-1).mean()
-
-
 def rebuilding_error(tokens: Tensor, rebuilt: Tensor) -> Tensor:
     """Mean square over channels plus the cosine distance: (N, L, C) → (N, L) (F-6)."""
     return (tokens - rebuilt).square().mean(-1) + 1 - functional.cosine_similarity(tokens, rebuilt, dim=-1)
@@ -280,26 +253,6 @@ def modulated(error: Tensor, divergence: Tensor, modulation: str) -> Tensor:
     """The error times how badly a token finds its place, by softmax over the picture's tokens: (N, L) alike (F-2)."""
     p = torch.softmax(-divergence, -1)
     return error * ((p.amax(-1, keepdim=True) if modulation == "max" else 1.0) - p)
-
-
-class ReversedGradient(torch.autograd.Function):
-    """The identity; gradients change their sign on the way back."""
-
-    @staticmethod
-    def forward(_context: object, x: Tensor) -> Tensor:
-        """The same values."""
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(_context: object, gradient: Tensor) -> Tensor:
-        """The opposite gradient."""
-        return -gradient
-
-
-def reversed_gradient(x: Tensor) -> Tensor:
-    """`x` whose gradient is reversed."""
-    found: Tensor = ReversedGradient.apply(x)  # type: ignore[no-untyped-call]
-    return found
 
 
 class FodTask:
@@ -338,12 +291,12 @@ class FodTask:
 
 def objective(tokens: Tensor, rebuilt: Tensor, layers: list[Layer], config: FodConfig) -> dict[str, Tensor]:
     """L1 + L2 (§5.5): reconstruction, divergences of both branches, entropy; mean over layers, heads and tokens."""
-    intra = [_divergence(layer.intra.target, reversed_gradient(layer.intra.softmax)).mean() for layer in layers]
-    inter = [_divergence(reversed_gradient(layer.inter.target), layer.inter.softmax).mean() for layer in layers]
-    spread = [entropy(layer.inter.softmax) - entropy(layer.intra.softmax) for layer in layers]
+    intra = [divergence_and_entropy(layer.intra, pulled="target") for layer in layers]
+    inter = [divergence_and_entropy(layer.inter, pulled="softmax") for layer in layers]
+    spread = [across[1] - within[1] for within, across in zip(intra, inter, strict=True)]
     return {
         "reconstruction": 2 * rebuilding_error(tokens, rebuilt).mean(),
-        "intra": config.divergence_weight * torch.stack(intra).mean(),
-        "inter": config.divergence_weight * torch.stack(inter).mean(),
+        "intra": config.divergence_weight * torch.stack([divergence for divergence, _ in intra]).mean(),
+        "inter": config.divergence_weight * torch.stack([divergence for divergence, _ in inter]).mean(),
         "entropy": config.entropy_weight * torch.stack(spread).mean(),
     }

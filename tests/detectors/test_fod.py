@@ -5,19 +5,18 @@ import pytest
 import torch
 from torch.nn import functional
 
+from lad_edge.detectors import divergence
 from lad_edge.detectors.batches import Images
+from lad_edge.detectors.divergence import Correlation, divergence_and_entropy, symmetric_kl
 from lad_edge.detectors.fod import (
-    Correlation,
     Fod,
     FodConfig,
     FodTask,
     Layer,
-    entropy,
     modulated,
     objective,
     rebuilding_error,
     sine_position,
-    symmetric_kl,
     target_factors,
     width_of,
 )
@@ -89,6 +88,22 @@ def test_divergence_is_both_kullback_leibler_sums():
     torch.testing.assert_close(symmetric_kl(c), (kl(t, s) + kl(s, t)).mean(1), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("pulled", ["softmax", "target"])
+def test_means_and_gradients_do_not_depend_on_the_blocks(pulled, monkeypatch):
+    torch.manual_seed(2)
+    inputs, c = random_correlation(4)
+
+    def computed():
+        means = divergence_and_entropy(c, pulled=pulled)
+        return [*means, *torch.autograd.grad(2 * means[0] + 3 * means[1], inputs, retain_graph=True)]
+
+    whole = computed()
+    monkeypatch.setitem(divergence.BLOCK, "cpu", 5 * 16)  # rows of 16: 32 rows in blocks of five, the last one of two
+    for mine, theirs in zip(computed(), whole, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-7, rtol=1e-5)
+    torch.testing.assert_close(whole[0], symmetric_kl(c).mean())
+
+
 def test_one_backward_gives_the_gradients_of_both_phases():
     """L1 and L2 as the paper writes them, accumulated."""
     torch.manual_seed(1)
@@ -98,6 +113,9 @@ def test_one_backward_gives_the_gradients_of_both_phases():
 
     def div(t, s):
         return ((t - s) * ((t + 1e-4).log() - (s + 1e-4).log())).sum(-1).mean()
+
+    def entropy(s):
+        return -(s * (s + 1e-4).log()).sum(-1).mean()
 
     rec = rebuilding_error(tokens, rebuilt).mean()
     t_g, s_g, t_e, s_e = intra.target, intra.softmax, inter.target, inter.softmax
