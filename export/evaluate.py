@@ -65,7 +65,7 @@ def evaluate(inspector: Inspector, dataset: Dataset, progress: Any = iter) -> Ev
         everything.append(Judged(record, inspector.inspect(frame)))
         pixels.add(everything[-1], frame)
     judged = tuple(one for one in everything if one.result.score is not None)
-    metrics = _image_metrics(judged) | pixels.metrics() | _rates(judged, inspector.threshold)
+    metrics = image_metrics(judged) | pixels.metrics() | rates(judged, inspector.threshold)
     metrics["seconds"] = round(time.monotonic() - started, 1)
     unjudged = tuple(one for one in everything if one.result.score is None)
     return Evaluation(judged, unjudged, metrics | {"images": _counts(test), "not_judged": len(unjudged)})
@@ -127,12 +127,18 @@ def _rounded(areas: Mapping[float, float]) -> dict[str, float]:
     return {f"{limit:g}": round(area, 4) for limit, area in areas.items()}
 
 
-def _image_metrics(judged: Sequence[Judged]) -> dict[str, Any]:
+def ranks_by_label(judged: Sequence[Judged]) -> dict[str, list[int]]:
+    """Label → the place of each of its images in the order of all of them; equal ones share a place."""
     ordered = {rank: position for position, rank in enumerate(sorted({one.rank for one in judged}))}
-    ranks = {
-        label: [ordered[one.rank] for one in judged if one.record.label == label]
-        for label in {o.record.label for o in judged}
-    }
+    ranks: dict[str, list[int]] = {}
+    for one in judged:
+        ranks.setdefault(one.record.label, []).append(ordered[one.rank])
+    return ranks
+
+
+def image_metrics(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Image AUROC of all, by label, and of several labels the mean. Raises DataError without good or anomalous images."""
+    ranks = ranks_by_label(judged)
     good, labels = ranks.pop(GOOD, []), sorted(ranks)
     per_label = {label: round(auroc(good, ranks[label]), 4) for label in labels}
     found: dict[str, Any] = {"image_auroc": round(auroc(good, [r for label in labels for r in ranks[label]]), 4)}
@@ -141,7 +147,7 @@ def _image_metrics(judged: Sequence[Judged]) -> dict[str, Any]:
     return found | {"image_auroc_by_label": per_label}
 
 
-def _rates(judged: Sequence[Judged], threshold: float) -> dict[str, Any]:
+def rates(judged: Sequence[Judged], threshold: float) -> dict[str, Any]:
     """What the threshold does: shares of good parts rejected and of anomalous parts passed."""
     good = [one for one in judged if one.record.label == GOOD]
     bad = [one for one in judged if one.record.label != GOOD]

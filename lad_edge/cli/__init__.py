@@ -25,6 +25,7 @@ VERBS = {
     "train": ("lad_edge.cli.train", "train a detector from good images (workstation)"),
     "train-teacher": ("lad_edge.cli.train_teacher", "distil a teacher network from a backbone (workstation)"),
     "eval": ("lad_edge.cli.eval", "measure a trained detector on a test set (workstation)"),
+    "compare": ("lad_edge.cli.compare", "judge a test set with two engines and show where they differ"),
     "benchmark-detectors": (
         "lad_edge.cli.benchmark_detectors",
         "train and measure a grid of detectors, categories and seeds (workstation)",

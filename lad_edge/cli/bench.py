@@ -22,10 +22,10 @@ from lad_edge.cli.arguments import (
     print_json,
     size_px,
 )
-from lad_edge.errors import EngineError, SourceError, UsageError
+from lad_edge.cli.judging import judge_now, percentiles
+from lad_edge.errors import SourceError, UsageError
 from lad_edge.inspector import Inspector, Options
 from lad_edge.stream.sources import open_source
-from lad_edge.values import Frame, Reason, Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lad_edge.bundle import Bundle
+    from lad_edge.values import Result
 
 _EPILOG = """\
 examples:
@@ -45,7 +46,6 @@ cores cost. The bare engine runs alternately in the same loop on its own buffers
 The golden frames are checked first: an engine that computes something else is not measured.
 """
 
-_SHARES = (50, 95, 99)
 _MOST_PICTURES = 16
 Samples = dict[str, list[float]]  # stage → µs of each part
 
@@ -126,12 +126,12 @@ def _measure(
     bare, keep_warm = _BareEngine(inspector), keep_warm_s(args.keep_warm, inspector.runtime.name)
     for index in range(args.warmup + args.frames):
         _pause(inspector, interval_ms / 1e3, keep_warm)
-        result = _inspect(inspector, first_seq + index, pictures)
+        result = judge_now(inspector, first_seq + index, pictures[(first_seq + index) % len(pictures)])
         _pause(inspector, interval_ms / 1e3, keep_warm)
         bare_us = bare.run()
         if index >= args.warmup:
             _note(samples, result, bare_us)
-    figures = {stage: _percentiles(values) for stage, values in samples.items()}
+    figures = {stage: percentiles(values) for stage, values in samples.items()}
     return {"interval_ms": interval_ms, "frames": args.frames, "stages_us": figures}
 
 
@@ -142,16 +142,6 @@ def _pause(inspector: Inspector, pause_s: float, keep_warm: float | None) -> Non
         time.sleep(keep_warm)
         inspector.keep_warm()
     time.sleep(max(end_s - time.monotonic(), 0))
-
-
-def _inspect(inspector: Inspector, seq: int, pictures: Sequence[NDArray[np.uint8]]) -> Result:
-    image = pictures[seq % len(pictures)]
-    pixel_format = "mono8" if image.ndim == 2 else inspector.bundle.manifest.contract.pixel_format
-    result = inspector.inspect(Frame(seq, "bench", image, pixel_format, time.monotonic_ns(), time.time_ns()))
-    if result.score is None:
-        kind = UsageError if Reason.FRAME_FORMAT in result.reasons else EngineError
-        raise kind(f"a part could not be judged, so there is nothing to measure: {result.detail}")
-    return result
 
 
 def _note(samples: Samples, result: Result, bare_us: float) -> None:
@@ -178,12 +168,6 @@ class _BareEngine:
         for role, buffers in self._buffers.items():
             self._runtime.run(role, **buffers)
         return (time.perf_counter_ns() - start_ns) / 1e3
-
-
-def _percentiles(values_us: Sequence[float]) -> dict[str, float]:
-    found = np.percentile(values_us, _SHARES)
-    named = {f"p{share}": round(float(value), 1) for share, value in zip(_SHARES, found, strict=True)}
-    return {**named, "max": round(max(values_us), 1)}
 
 
 def _document(

@@ -12,15 +12,11 @@ from typing import TYPE_CHECKING
 from lad_edge.cli.arguments import add_engine_options, add_json, positive_int, print_json
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from lad_edge.datasets import Dataset
     from lad_edge.export.evaluate import Evaluation
     from lad_edge.inspector import Inspector
     from lad_edge.metrics.pictures import Example
-
-    Tile = tuple[str, NDArray[np.uint8], NDArray[np.uint8]]
+    from lad_edge.metrics.sheets import Tile
 
 _DESCRIPTION = """\
 Measures on test images:
@@ -120,7 +116,8 @@ def _measure(args: argparse.Namespace, engine: Path, data: Path, out: Path) -> i
 
 
 def _write(out: Path, found: Evaluation, metrics: dict[str, object], inspector: Inspector, tiles: int) -> None:
-    from lad_edge.metrics.pictures import contact_sheet, example_picture, roc_picture, score_picture
+    from lad_edge.metrics.pictures import example_picture, roc_picture, score_picture
+    from lad_edge.metrics.sheets import contact_sheet
 
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n")
@@ -156,7 +153,7 @@ def _tiles(found: Evaluation, inspector: Inspector, count: int) -> list[Tile]:
     import numpy as np
 
     from lad_edge.export.evaluate import to_frame
-    from lad_edge.metrics.pictures import heat
+    from lad_edge.metrics.sheets import Tile, heat
     from lad_edge.stream.overlays import as_bgr
 
     labels = sorted({one.record.label for one in found.judged})
@@ -169,13 +166,8 @@ def _tiles(found: Evaluation, inspector: Inspector, count: int) -> list[Tile]:
             one = ranked[position]
             bgr = as_bgr(to_frame(one.record, one.result.seq))
             caption = f"{label.split('_')[0]} {one.record.path.stem}: {one.result.verdict.value} {one.result.score:.3f}"
-            tiles.append(
-                (
-                    caption,
-                    bgr,
-                    heat(bgr, one.result.anomaly_map, min(low, inspector.threshold), inspector.threshold),
-                )
-            )
+            heated = heat(bgr, one.result.anomaly_map, min(low, inspector.threshold), inspector.threshold)
+            tiles.append(Tile(caption, (bgr, heated)))
     return tiles
 
 

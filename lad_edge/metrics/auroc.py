@@ -16,16 +16,21 @@ def auroc(good: ArrayLike, anomalous: ArrayLike) -> float:
 
     Raises DataError if a class is empty or a score is not finite.
     """
-    negatives, positives = _checked(good, "good"), _checked(anomalous, "anomalous")
-    ordered = np.sort(negatives)
-    below = np.searchsorted(ordered, positives, side="left")
-    not_above = np.searchsorted(ordered, positives, side="right")
-    return float((below + not_above).sum() / 2 / (len(negatives) * len(positives)))
+    return float(share_below(checked(good, "good"), checked(anomalous, "anomalous")).mean())
+
+
+def share_below(others: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(m,): for each of `own` (m,) the share of `others` (n,) below it, ties counting half: its placement among them."""
+    ordered = np.sort(others)
+    below = np.searchsorted(ordered, own, side="left")
+    not_above = np.searchsorted(ordered, own, side="right")
+    shares: NDArray[np.float64] = (below + not_above) / (2 * len(others))
+    return shares
 
 
 def roc_curve(good: ArrayLike, anomalous: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """False and true positive rates over all thresholds, strict `>`, from (0, 0) to (1, 1)."""
-    negatives, positives = np.sort(_checked(good, "good")), np.sort(_checked(anomalous, "anomalous"))
+    negatives, positives = np.sort(checked(good, "good")), np.sort(checked(anomalous, "anomalous"))
     thresholds = np.unique(np.concatenate([negatives, positives]))[::-1]
     rates = [1 - np.searchsorted(side, thresholds, side="right") / len(side) for side in (negatives, positives)]
     return np.concatenate([rates[0], [1.0]]), np.concatenate([rates[1], [1.0]])
@@ -69,7 +74,8 @@ def _bins(values: NDArray[np.float32]) -> NDArray[np.intp]:
     return bins
 
 
-def _checked(scores: ArrayLike, name: str) -> NDArray[np.float64]:
+def checked(scores: ArrayLike, name: str) -> NDArray[np.float64]:
+    """Flat, for a computation on the order of scores. Raises DataError if there is none, or one that is not finite."""
     values = np.asarray(scores, np.float64).ravel()
     if not len(values):
         raise DataError(f"AUROC needs {name} images; there are none")

@@ -1,4 +1,4 @@
-"""Judged images go in, pictures for a person come out: ROC curves, score histogram, heat maps, one example of each kind."""
+"""Judged images go in, pictures for a person come out: ROC curves, score histogram, one example of each kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 COLOURS = {"good": "#2f7d4f", "logical_anomalies": "#b8621b", "structural_anomalies": "#7a4fb5", "defect": "#b83232"}
-TILE_PX = 180
 
 
 def roc_picture(scores: Mapping[str, Sequence[float]], path: Path) -> None:
@@ -86,45 +85,3 @@ def example_picture(examples: Sequence[Example], path: Path) -> None:
         below.text(0, -0.02, said, transform=below.transAxes, va="top", fontsize=9)
     figure.savefig(path, dpi=80)
     plt.close(figure)
-
-
-def heat(
-    image_bgr: NDArray[np.uint8], anomaly_map: NDArray[np.float32], low: float, threshold: float
-) -> NDArray[np.uint8]:
-    """The image under its map, on a scale that is fixed for the engine: clear at `low`, yellow at the threshold, red at twice the way."""
-    height, width = image_bgr.shape[:2]
-    grown = cv2.resize(anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR)
-    level = np.clip((grown - low) / max(2 * (threshold - low), 1e-12), 0, 1)
-    colours = cv2.applyColorMap((255 * level).astype(np.uint8), cv2.COLORMAP_TURBO)
-    alpha = (0.65 * level)[..., None]
-    blended: NDArray[np.uint8] = ((1 - alpha) * image_bgr + alpha * colours).astype(np.uint8)
-    return blended
-
-
-def contact_sheet(
-    tiles: Sequence[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]], path: Path, columns: int = 5
-) -> None:
-    """Pairs of image and heat map with a caption, `columns` pairs to a row, written as PNG or JPEG."""
-    cells = [_cell(caption, image, heated) for caption, image, heated in tiles]
-    cells += [np.full_like(cells[0], 255)] * (-len(cells) % columns)
-    rows = [np.hstack(cells[start : start + columns]) for start in range(0, len(cells), columns)]
-    cv2.imwrite(str(path), np.vstack(rows))
-
-
-def _cell(caption: str, image: NDArray[np.uint8], heated: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    pair = np.hstack([_fit(image), np.full((TILE_PX, 4, 3), 255, np.uint8), _fit(heated)])
-    cell = np.full((TILE_PX + 26, pair.shape[1] + 12, 3), 255, np.uint8)
-    cell[20 : 20 + TILE_PX, 6:-6] = pair
-    cv2.putText(cell, caption, (6, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (30, 30, 30), 1, cv2.LINE_AA)
-    return cell
-
-
-def _fit(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Scaled into a square, centred on white."""
-    scale = TILE_PX / max(image.shape[:2])
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    square = np.full((TILE_PX, TILE_PX, 3), 255, np.uint8)
-    top, left = (TILE_PX - size[1]) // 2, (TILE_PX - size[0]) // 2
-    square[top : top + size[1], left : left + size[0]] = small
-    return square

@@ -99,13 +99,18 @@ def file_name(result: Result) -> str:
 
 def draw(frame: Frame, result: Result, roi: Box | None = None, span: float | None = None) -> Image:
     """(H', W, 3) uint8 BGR: banner, the frame with heat and regions, and the colour scale with the threshold marked."""
+    picture = _at_most(marked(frame, result, roi, span), _WIDEST_PX)
+    return np.vstack([_banner(picture.shape[1], result), picture, _legend(picture.shape[1], result)])
+
+
+def marked(frame: Frame, result: Result, roi: Box | None = None, span: float | None = None) -> Image:
+    """(H, W, 3) uint8 BGR: the frame with heat and regions."""
     picture = as_bgr(frame)
     if result.anomaly_map is not None and result.threshold is not None:
         x, y, width, height = roi or (0, 0, picture.shape[1], picture.shape[0])
         _lay_heat(picture[y : y + height, x : x + width], result.anomaly_map, result.threshold, span)
     _draw_regions(picture, result)
-    picture = _at_most(picture, _WIDEST_PX)
-    return np.vstack([_banner(picture.shape[1], result), picture, _legend(picture.shape[1], result)])
+    return picture
 
 
 def heat_level(anomaly_map: NDArray[np.float32], threshold: float, span: float | None = None) -> NDArray[np.uint8]:
