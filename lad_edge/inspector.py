@@ -6,7 +6,7 @@ import math
 import time
 from collections import OrderedDict
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from lad_edge.gate import Decision, Findings, Gate, Limits
 from lad_edge.kernels import LabelledRegion, label_regions
 from lad_edge.runtime import Runtime, open_plan, open_runtime, preferred_precision
 from lad_edge.scoring import FrameScorer, open_scorer
-from lad_edge.values import Frame, Reason, Region, Result, Scores, Verdict
+from lad_edge.values import Frame, GoodPatch, Reason, Region, Result, Scores, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -198,6 +198,7 @@ class Inspector:
             logical_score=None if scores is None else _finite(scores.logical),
             regions=regions,
             findings=scores.explain() if scores is not None and rejected else (),
+            good_patches=self._good_patches(frame, scores) if scores is not None and keep_map and rejected else (),
             detail=decision.detail,
             stages_us=_stages(frame, scores, start_ns),
             engine_sha256=self.bundle.sha256,
@@ -205,13 +206,21 @@ class Inspector:
         )
 
     def _regions(self, frame: Frame, scores: Scores) -> tuple[Region, ...]:
-        """Areas above the threshold, from pixels of the map to pixels of the frame (through the region of interest)."""
+        """Areas above the threshold, in pixels of the frame."""
+        origin, scale = self._place_of_map(frame, scores)
+        found = label_regions(scores.anomaly_map, self.threshold, min_area_px=_MIN_REGION_PX)
+        return tuple(_to_frame(region, origin, scale) for region in found[:_MOST_REGIONS])
+
+    def _good_patches(self, frame: Frame, scores: Scores) -> tuple[GoodPatch, ...]:
+        origin, scale = self._place_of_map(frame, scores)
+        return tuple(_patch_to_frame(patch, origin, scale) for patch in scores.show_good())
+
+    def _place_of_map(self, frame: Frame, scores: Scores) -> tuple[tuple[int, int], tuple[float, float]]:
+        """Pixels of the map to pixels of the frame, through the region of interest: origin and scale (x, y)."""
         assert frame.image is not None  # noqa: S101 - scores exist only for a picture
         x, y, width, height = self.bundle.manifest.contract.roi or (0, 0, frame.image.shape[1], frame.image.shape[0])
         map_height, map_width = scores.anomaly_map.shape
-        scale = (width / map_width, height / map_height)
-        found = label_regions(scores.anomaly_map, self.threshold, min_area_px=_MIN_REGION_PX)
-        return tuple(_to_frame(region, (x, y), scale) for region in found[:_MOST_REGIONS])
+        return (x, y), (width / map_width, height / map_height)
 
 
 def _open_engine(bundle: Bundle, options: Options) -> Runtime:
@@ -227,19 +236,31 @@ def _open_engine(bundle: Bundle, options: Options) -> Runtime:
 
 
 def _to_frame(found: LabelledRegion, origin: tuple[int, int], scale: tuple[float, float]) -> Region:
-    """The box of frame pixels that covers a region's pixels of the map."""
-    left, right = (round(origin[0] + scale[0] * edge) for edge in (found.x_px, found.x_px + found.width_px))
-    top, bottom = (round(origin[1] + scale[1] * edge) for edge in (found.y_px, found.y_px + found.height_px))
+    x_px, y_px, width_px, height_px = _box_in_frame(found, origin, scale)
     return Region(
-        x_px=left,
-        y_px=top,
-        width_px=max(1, right - left),
-        height_px=max(1, bottom - top),
+        x_px=x_px,
+        y_px=y_px,
+        width_px=width_px,
+        height_px=height_px,
         area_px=max(1, round(found.area_px * scale[0] * scale[1])),
         peak=found.peak,
         peak_x_px=int(origin[0] + scale[0] * (found.peak_x_px + 0.5)),
         peak_y_px=int(origin[1] + scale[1] * (found.peak_y_px + 0.5)),
     )
+
+
+def _patch_to_frame(patch: GoodPatch, origin: tuple[int, int], scale: tuple[float, float]) -> GoodPatch:
+    x_px, y_px, width_px, height_px = _box_in_frame(patch, origin, scale)
+    return replace(patch, x_px=x_px, y_px=y_px, width_px=width_px, height_px=height_px)
+
+
+def _box_in_frame(
+    found: LabelledRegion | GoodPatch, origin: tuple[int, int], scale: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """x, y, width, height of the frame's pixels that cover a box of the map."""
+    left, right = (round(origin[0] + scale[0] * edge) for edge in (found.x_px, found.x_px + found.width_px))
+    top, bottom = (round(origin[1] + scale[1] * edge) for edge in (found.y_px, found.y_px + found.height_px))
+    return left, top, max(1, right - left), max(1, bottom - top)
 
 
 def _finite(value: float) -> float | None:

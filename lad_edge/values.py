@@ -102,12 +102,28 @@ class Region:
 
 
 @dataclass(frozen=True)
+class GoodPatch:
+    """A place that was found, and what a good part shows there. part: its name; picture: (h, w, 3) BGR or (h, w), uint8.
+
+    x_px … height_px: the place; in Scores in pixels of the anomaly map, in a Result in pixels of the frame.
+    """
+
+    part: str
+    x_px: int
+    y_px: int
+    width_px: int
+    height_px: int
+    picture: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
 class Scores:
     """What a scorer says of one frame; higher is more anomalous.
 
     anomaly_map: (h, w) float32, a view of the scorer's own buffer: copy it to keep it.
     nonfinite: how many non-finite values were seen in the engine's outputs; anything above 0 is invalid.
     explain: gives sentences on what is unusual, the worst first, until the next frame is scored: only rejected parts are worth its time.
+    show_good: gives in the same way what good parts show at the worst places; none where the engine keeps no pictures.
     """
 
     score: float
@@ -117,6 +133,7 @@ class Scores:
     anomaly_map: NDArray[np.float32]
     stages_us: Mapping[str, float] = field(default_factory=dict)
     explain: Callable[[], tuple[str, ...]] = tuple
+    show_good: Callable[[], tuple[GoodPatch, ...]] = tuple
 
 
 @dataclass(frozen=True)
@@ -140,3 +157,4 @@ class Result:
     stages_us: Mapping[str, float] = field(default_factory=dict)
     engine_sha256: str = ""
     anomaly_map: NDArray[np.float32] | None = None  # (h, w), owned by the result; not part of the record
+    good_patches: tuple[GoodPatch, ...] = ()  # with the map of a rejected part; not part of the record

@@ -110,6 +110,12 @@ def _add_lesson(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--roi", type=roi_px, metavar="X,Y,W,H", help="judge only this region of the picture, in px")
     group.add_argument("--name", help="of the engine (default: that of the file)")
     group.add_argument(
+        "--no-thumbnails",
+        action="store_true",
+        help="keep no small pictures of good parts in the engine, which are shown beside what it finds; one picture for the "
+        "self-test stays",
+    )
+    group.add_argument(
         "--backbone", metavar="NAME", help="network that describes the pictures (default: efficientnet-lite0)"
     )
 
@@ -204,6 +210,7 @@ def _options(args: argparse.Namespace, taught: Bundle | None) -> Options:
         threads=args.threads,
         policy=_policy(args.policy, taught),
         roi=args.roi,
+        thumbnails=not args.no_thumbnails,
     )
 
 

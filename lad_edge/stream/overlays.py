@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lad_edge.errors import SinkError
-from lad_edge.values import Frame, Result, Verdict
+from lad_edge.values import Frame, GoodPatch, Result, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
 Image = NDArray[np.uint8]
@@ -24,6 +24,7 @@ Box = tuple[int, int, int, int]  # x, y, width, height in px of the frame
 
 _BGR = {Verdict.OK: (80, 175, 76), Verdict.NG: (54, 67, 244), Verdict.UNKNOWN: (7, 193, 255)}
 _BANNER_PX, _LEGEND_PX, _WIDEST_PX = 44, 22, 1280
+_PATCH_PX, _NARROWEST_PX, _GAP_PX, _DARK = 112, 64, 4, (32, 32, 32)
 _WAITING = 8
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _END = None
@@ -98,9 +99,12 @@ def file_name(result: Result) -> str:
 
 
 def draw(frame: Frame, result: Result, roi: Box | None = None, span: float | None = None) -> Image:
-    """(H', W, 3) uint8 BGR: banner, the frame with heat and regions, and the colour scale with the threshold marked."""
-    picture = _at_most(marked(frame, result, roi, span), _WIDEST_PX)
-    return np.vstack([_banner(picture.shape[1], result), picture, _legend(picture.shape[1], result)])
+    """(H', W, 3) uint8 BGR: banner, the frame with heat and regions, the colour scale with the threshold marked, good parts beside it."""
+    picture = marked(frame, result, roi, span)
+    _number(picture, result.good_patches)
+    picture = _at_most(picture, _WIDEST_PX)
+    width = picture.shape[1]
+    return np.vstack([_banner(width, result), picture, _legend(width, result), *_beside(width, frame, result)])
 
 
 def marked(frame: Frame, result: Result, roi: Box | None = None, span: float | None = None) -> Image:
@@ -173,6 +177,40 @@ def _draw_regions(picture: Image, result: Result) -> None:
         cv2.drawMarker(picture, peak, (255, 255, 255), cv2.MARKER_CROSS, 8 * thickness, thickness)
 
 
+def _number(picture: Image, patches: Sequence[GoodPatch]) -> None:
+    """The places that `_beside` shows again."""
+    scale = max(0.45, picture.shape[1] / 1600)
+    for number, patch in enumerate(patches, 1):
+        corner = patch.x_px + patch.width_px - 1, patch.y_px + patch.height_px - 1
+        cv2.rectangle(picture, (patch.x_px, patch.y_px), corner, (255, 255, 255), max(1, round(scale)))
+        _text(picture, str(number), (patch.x_px + 2, patch.y_px + round(30 * scale)), scale)
+
+
+def _beside(width: int, frame: Frame, result: Result) -> list[Image]:
+    """Strips of `width`: each place that was found, as it came and as a good part shows it; none if that were too narrow to be seen."""
+    if not result.good_patches or width < _NARROWEST_PX:
+        return []
+    picture, side = as_bgr(frame), min(_PATCH_PX, (width - 3 * _GAP_PX) // 2)
+    pairs = [_pair(picture, number, patch, side) for number, patch in enumerate(result.good_patches, 1)]
+    per_row = max(1, width // pairs[0].shape[1])
+    rows = [np.hstack(pairs[start : start + per_row]) for start in range(0, len(pairs), per_row)]
+    return [cv2.copyMakeBorder(row, 0, 0, 0, width - row.shape[1], cv2.BORDER_CONSTANT, value=_DARK) for row in rows]
+
+
+def _pair(picture: Image, number: int, patch: GoodPatch, side: int) -> Image:
+    """Under a line of text the place of the part, then of the good part, each scaled into a square of `side` px."""
+    pair = np.full((_LEGEND_PX + side + _GAP_PX, 2 * side + 3 * _GAP_PX, 3), _DARK, np.uint8)
+    own = picture[patch.y_px : patch.y_px + patch.height_px, patch.x_px : patch.x_px + patch.width_px]
+    good = patch.picture if patch.picture.ndim == 3 else cv2.cvtColor(patch.picture, cv2.COLOR_GRAY2BGR)
+    for shown, left in ((own, _GAP_PX), (good, 2 * _GAP_PX + side)):
+        scale = side / max(shown.shape[:2])
+        size = max(1, round(scale * shown.shape[1])), max(1, round(scale * shown.shape[0]))
+        pair[_LEGEND_PX : _LEGEND_PX + size[1], left : left + size[0]] = cv2.resize(shown, size)
+    _text(pair, f"{number}: this part", (_GAP_PX, 15), 0.4)
+    _text(pair, f"good: {patch.part}", (2 * _GAP_PX + side, 15), 0.4)
+    return pair
+
+
 def _at_most(picture: Image, width: int) -> Image:
     if picture.shape[1] <= width:
         return picture
@@ -191,7 +229,7 @@ def _banner(width: int, result: Result) -> Image:
 
 
 def _legend(width: int, result: Result) -> Image:
-    strip = np.full((_LEGEND_PX, width, 3), 32, np.uint8)
+    strip = np.full((_LEGEND_PX, width, 3), _DARK, np.uint8)
     if result.anomaly_map is None or result.threshold is None:
         return strip
     scale_px = min(width // 2, 256)

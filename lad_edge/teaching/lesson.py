@@ -27,6 +27,7 @@ from lad_edge.bundle import (
 from lad_edge.errors import DataError, UsageError
 from lad_edge.kernels import Preprocess
 from lad_edge.runtime import open_runtime, preferred_precision, stated
+from lad_edge.scoring import thumbnails
 from lad_edge.scoring.base import Normalisation, Setup
 from lad_edge.scoring.masked_ridge import (
     GRAPH,
@@ -37,9 +38,10 @@ from lad_edge.scoring.masked_ridge import (
     branches,
     table_name,
 )
+from lad_edge.scoring.thumbnails import thumbnail
 from lad_edge.teaching import ridge
 from lad_edge.teaching.backbone import BACKBONES, GRID, IMAGE, SIDE
-from lad_edge.teaching.stored import pack, unpack
+from lad_edge.teaching.stored import pack, spread_out, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +64,7 @@ class Options:
     """name: of the engine. runtime, precision, threads: as for `runtime.open_runtime`; a taught engine runs at this precision.
 
     policy: of the threshold, None = conformal at DEFAULT_RATE or the smallest rate that the parts can carry. roi: (x, y, width, height).
+    thumbnails: whether the engine keeps small pictures of parts, to show beside what it finds.
     """
 
     name: str = "part"
@@ -71,6 +74,7 @@ class Options:
     threads: int | None = None
     policy: tuple[str, float] | None = None
     roi: tuple[int, int, int, int] | None = None
+    thumbnails: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,10 +99,11 @@ class Taught:
 
 @dataclass
 class _Shown:
-    """What is kept of the parts: names, cells, and one picture for the self-test."""
+    """What is kept of the parts: names, cells, thumbnails (b"" for a part without), and one picture for the self-test."""
 
     names: list[str] = field(default_factory=list)
     cells: list[NDArray[np.float32]] = field(default_factory=list)
+    thumbnails: list[bytes] = field(default_factory=list)
     picture: NDArray[np.uint8] | None = None
     pixel_format: str = ""
 
@@ -139,6 +144,7 @@ class Lesson:
             raise DataError(f"{name}: the backbone gave numbers that are not finite; try --precision f32")
         self.shown.names.append(name)
         self.shown.cells.append(self.output[0].copy())
+        self.shown.thumbnails.append(thumbnail(self._inspected(image)) if self.options.thumbnails else b"")
 
     def finish(self) -> Taught:
         """Fits, calibrates and packs. Raises DataError for fewer than FEWEST_PARTS parts, or parts that are all one picture."""
@@ -191,6 +197,10 @@ class Lesson:
                 f"{name}: expected {_size(first)} {known} as the first part has, came {_size(image)} {pixel_format}; {remedy}"
             )
 
+    def _inspected(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        x, y, width, height = self.options.roi or (0, 0, image.shape[1], image.shape[0])
+        return image[y : y + height, x : x + width]
+
     def _contract(self) -> Contract:
         assert self.shown.picture is not None  # noqa: S101 - a part was shown
         height, width = self.shown.picture.shape[:2]
@@ -239,8 +249,10 @@ class Lesson:
         self, tables: RidgeTables, cells: NDArray[np.float32], unseen: ridge.Distances
     ) -> dict[str, NDArray[Any]]:
         """All tensors but those of the calibration."""
-        stored = tables._asdict() | {"contexts": ridge.contexts(tables, cells), "own_limit": unseen.own.max(0)}
+        contexts = ridge.contexts(tables, cells)
+        stored = tables._asdict() | {"contexts": contexts, "own_limit": unseen.own.max(0)}
         packed, ranges = pack(cells)
+        shown = spread_out(contexts, [bool(jpeg) for jpeg in self.shown.thumbnails], thumbnails.MOST)
         return {
             **{
                 table_name(name): table.astype(np.float16 if name in HALF_TABLES else np.float32)
@@ -248,6 +260,7 @@ class Lesson:
             },
             "taught/cells": packed,
             "taught/ranges": ranges,
+            **thumbnails.pack([jpeg if keep else b"" for jpeg, keep in zip(self.shown.thumbnails, shown, strict=True)]),
             self.backbone.graph.tensor: np.frombuffer(self.backbone.onnx(), np.uint8),
         }
 
@@ -314,19 +327,23 @@ def _continued(options: Options, taught: Bundle) -> tuple[Options, _Shown, str]:
         raise UsageError(f"{taught.path} was taught with another backbone; teach it anew from all pictures")
     names = [str(name) for name in manifest.parameters["parts"]]  # type: ignore[union-attr]
     cells = unpack(taught.tensors["taught/cells"], taught.tensors["taught/ranges"])
-    shown = _Shown(names, list(cells), taught.golden_frames[0].copy(), manifest.contract.pixel_format)
+    jpegs = thumbnails.unpack(taught.tensors, len(names))
+    kept = options.thumbnails and bool(jpegs)  # who did not want pictures in the engine does not want them now
+    pictures = jpegs if kept else [b""] * len(names)
+    shown = _Shown(names, list(cells), pictures, taught.golden_frames[0].copy(), manifest.contract.pixel_format)
     precision = next(iter(manifest.calibrations))
     if options.precision not in (None, precision):
         raise UsageError(f"{taught.path} was taught in {precision}; leave --precision out, or teach it anew")
-    kept = Options(
+    goes_on = Options(
         name=manifest.name,
         backbone=options.backbone,
         runtime=options.runtime,
         threads=options.threads,
         policy=options.policy,
         roi=manifest.contract.roi,
+        thumbnails=kept,
     )
-    return kept, shown, precision
+    return goes_on, shown, precision
 
 
 def _twins(cells: NDArray[np.float32], names: Sequence[str]) -> list[tuple[str, str]]:

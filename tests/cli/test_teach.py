@@ -424,3 +424,9 @@ def test_teaching_needs_no_torch(good: Path, out: Path, tmp_path: Path) -> None:
     words = ["teach", "--source", str(good), "--bad", str(bad), "-o", str(out)]
     done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_small_pictures_of_the_parts_stay_out_if_asked(good: Path, out: Path, taught: Path) -> None:
+    assert "taught/thumbnails" in bundles.read(taught).tensors
+    assert teach("--source", good, "-o", out, "--no-thumbnails", "--quiet") == 0
+    assert not [name for name in bundles.read(out).tensors if "thumbnail" in name]
