@@ -32,16 +32,28 @@ std::size_t project_bytes(const Shape& size) {
     return cuda::project_workspace_bytes(static_cast<int>(size[0]), static_cast<int>(size[1]));
 }
 
+// A number, or a device array of one.
+cuda::Constant checked_constant(const py::object& object) {
+    if (py::hasattr(object, "__cuda_array_interface__")) {
+        const DeviceArray a = packed_device_array(object, "constant", {type_f4});
+        require(a.shape == Shape{1}, "constant: expected a number or shape (1), got " + shape_text(a.shape));
+        return {0, a.as<const float>()};
+    }
+    const auto value = py::float_(object).cast<float>();
+    require(std::isfinite(value), "constant: expected a finite number, got " + std::to_string(value));
+    return {value, nullptr};
+}
+
 void checked_project_maps(const std::vector<py::object>& maps, const std::vector<py::object>& rows,
-                          const std::vector<py::object>& columns, const std::vector<float>& weights, float constant,
-                          const py::object& out_object, const py::object& result_object,
-                          const py::object& workspace_object, std::uintptr_t stream) {
+                          const std::vector<py::object>& columns, const std::vector<float>& weights,
+                          const py::object& constant_object, const py::object& out_object,
+                          const py::object& result_object, const py::object& workspace_object, std::uintptr_t stream) {
     const std::size_t count = maps.size();
     require(count > 0 && count <= cuda::max_map_terms && rows.size() == count && columns.size() == count &&
                 weights.size() == count,
             "maps, rows, columns, weights: expected the same number of each, 1 to 64, got " +
                 text_of(py::cast(std::vector<std::size_t>{count, rows.size(), columns.size(), weights.size()})));
-    require(std::isfinite(constant), "constant: expected a finite number, got " + std::to_string(constant));
+    const cuda::Constant constant = checked_constant(constant_object);
     const Shape size = checked_size(device_array(out_object, "out", {type_f4}).shape, "out");
     auto* out = writable_device_array(out_object, "out", {type_f4}, size).as<float>();
     std::vector<MapTerm> terms;
@@ -63,7 +75,8 @@ void bind_cuda_project(py::module_& m) {
     m.def("project_maps", &checked_project_maps, "maps"_a, "rows"_a, "columns"_a, "weights"_a, "constant"_a, "out"_a,
           py::kw_only(), "result"_a, "workspace"_a, "stream"_a,
           "As lad_edge.kernels.project_maps, to the bit where all cells are finite.\n\n"
-          "All arrays float32; result: float64 (4,), filled in the order of Projected; workspace:\n"
+          "All arrays float32; constant: a number, or a device array (1,), read when the kernel runs, which makes no\n"
+          "pixel finite if it is not; result: float64 (4,), filled in the order of Projected; workspace:\n"
           "project_workspace_bytes(). A rows or columns weight that is not finite shows in the pixels that it weighs.");
 }
 

@@ -101,13 +101,14 @@ __device__ void count_cells(const Terms& terms, Tops& tops) {
 }
 
 __global__ void __launch_bounds__(threads)
-    project_kernel(Terms terms, float constant, int out_height, int out_width, float* out, Tops* tops) {
+    project_kernel(Terms terms, Constant constant, int out_height, int out_width, float* out, Tops* tops) {
     Shared& s = shared_memory<Shared>();
+    const float start = constant.at == nullptr ? constant.value : __ldg(constant.at);
     const int left = blockIdx.x * tile_width, top = blockIdx.y * tile_rows;
     const int row = threadIdx.x / groups, pixel = threadIdx.x % groups * across;
     Run sums[down];
     for (Run& run : sums)
-        for (float& value : run.value) value = constant;
+        for (float& value : run.value) value = start;
     for (int t = 0; t < terms.count; ++t) {
         const MapTerm& term = terms.term[t];
         for (int cell = 0; cell < term.height; cell += depth) {
@@ -156,7 +157,7 @@ std::size_t project_workspace_bytes(int out_height, int out_width) {
     return sizeof(Tops) * tiles.x * tiles.y;
 }
 
-void project_maps(const std::vector<MapTerm>& terms, float constant, int out_height, int out_width, float* out,
+void project_maps(const std::vector<MapTerm>& terms, Constant constant, int out_height, int out_width, float* out,
                   double* result, void* workspace, Stream stream) {
     Terms of{};
     std::copy(terms.begin(), terms.end(), of.term);

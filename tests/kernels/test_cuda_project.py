@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cuda_device import HostDevice
+from cuda_device import DeviceArray, HostDevice
 from numpy.testing import assert_array_equal
 
 from lad_edge.kernels import project_maps
@@ -24,7 +24,9 @@ def terms(size: tuple[int, int], *sides: int) -> Terms:
     return maps, rows, columns, [0.5, -2.0, 0.25][: len(sides)]
 
 
-def run(device: HostDevice, given: Terms, constant: float, size: tuple[int, int]) -> tuple[np.ndarray, list[float]]:
+def run(
+    device: HostDevice, given: Terms, constant: float | DeviceArray, size: tuple[int, int]
+) -> tuple[np.ndarray, list[float]]:
     on_device = [[device.put(x) for x in group] for group in given[:3]]
     out, result = device.empty(size, np.float32), device.empty((4,), np.float64)
     workspace = device.workspace(device.kernels.project_workspace_bytes(size=size))
@@ -56,6 +58,19 @@ def test_blurred_bilinear(device: HostDevice) -> None:
     maps = [np.abs(normal(32, 32)), np.abs(normal(16, 16))]
     enlarge = [blurred_bilinear(m.shape[0], 256, 4.0, border="symmetric", corners=True) for m in maps]
     check(device, (maps, enlarge, enlarge, [0.5, 0.5]), 0.1, (256, 256))
+
+
+def test_the_constant_may_come_from_a_kernel_before(device: HostDevice) -> None:
+    given, size = terms((65, 33), 16), (65, 33)
+    for value in (np.float32(-0.7), np.float32(np.nan)):
+        expected = run(device, given, float(value) if np.isfinite(value) else 0.0, size)
+        out, result = run(device, given, device.put(np.array([value])), size)
+        if np.isfinite(value):
+            assert_array_equal(out, expected[0])
+            assert result == expected[1]
+        else:
+            assert np.isnan(out).all()
+            assert result[1:] == [-1, -1, 65 * 33]
 
 
 def test_ties_go_to_the_lowest_index(device: HostDevice) -> None:

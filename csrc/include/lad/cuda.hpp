@@ -85,12 +85,18 @@ void fuse_places(const FuseSpec& spec, ConstValues structural, ConstValues logic
 
 constexpr std::size_t max_map_terms = 64;
 
+// A number that the host knows, or, where `at` is not null, one in device memory that is read when the kernel runs.
+struct Constant {
+    float value;
+    const float* at;
+};
+
 // Bytes of device memory that one `project_maps` works in.
 std::size_t project_workspace_bytes(int out_height, int out_width);
 
 // As lad::project_maps, with the same arithmetic; a cell reaches only where its weights are not 0. 1 to max_map_terms
 // terms of device pointers. result: 4 doubles in the order of ProjectResult.
-void project_maps(const std::vector<MapTerm>& terms, float constant, int out_height, int out_width, float* out,
+void project_maps(const std::vector<MapTerm>& terms, Constant constant, int out_height, int out_width, float* out,
                   double* result, void* workspace, Stream stream);
 
 // As lad::masked_histograms; codes outside of the codebook are left out.
@@ -174,5 +180,38 @@ std::size_t correlation_workspace_bytes(const CorrelationSpec& spec, int layers)
 // and keys have one precision. Counts the inputs that are not finite, or, if all are, such values of out.
 void symmetric_kl(const CorrelationSpec& spec, int layers, ConstValues queries, ConstValues keys, const float* sigmas,
                   float* out, std::int64_t* nonfinite, void* workspace, Stream stream);
+
+// The small steps of tails.py, with its names and meaning, in float32. All pointers are device memory.
+
+// out: (tokens, width), row codes[i] of `table` (entries, width), the last one for codes beyond it.
+void take_rows(const float* table, int entries, int width, const std::uint16_t* codes, int tokens, float* out,
+               Stream stream);
+
+void modulate(const float* error, const float* divergence, int tokens, bool from_largest, float* out, Stream stream);
+
+// fine, out: (side, side); coarse: (side / 2, side / 2).
+void larger_of_regions(const float* fine, const float* coarse, int side, float fine_scale, float coarse_scale,
+                       float* out, Stream stream);
+
+// means, scales: (masks); shares: (masks, tokens).
+struct MaskStatistics {
+    const float *means, *scales, *shares;
+    int masks, tokens;
+};
+
+// distances, roots, heat: (tokens); scores: (masks); mean_deviation: one.
+void mask_maps(const MaskStatistics& of, const float* distances, int channels, const float* scores, float* roots,
+               float* heat, float* mean_deviation, Stream stream);
+
+// Of the structural and of the logical branch.
+struct BranchStandards {
+    double scale[2], offset[2], drawn_offset[2];
+};
+
+// peak, mean_deviation: one each. scores: total, structural, logical; constants, most: two each.
+void join_branches(const BranchStandards& of, const double* peak, const float* mean_deviation, double* scores,
+                   float* constants, float* most, Stream stream);
+
+void larger_capped(const float* first, const float* second, const float* most, int count, float* out, Stream stream);
 
 }  // namespace lad::cuda
