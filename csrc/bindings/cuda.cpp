@@ -21,4 +21,5 @@ PYBIND11_MODULE(_cuda, m) {
     bind_cuda_quantizer(m);
     bind_cuda_correlation(m);
     bind_cuda_masked_ridge(m);
+    bind_cuda_tails(m);
 }

@@ -12,5 +12,6 @@ void bind_cuda_histogram(py::module_& m);
 void bind_cuda_quantizer(py::module_& m);
 void bind_cuda_correlation(py::module_& m);
 void bind_cuda_masked_ridge(py::module_& m);
+void bind_cuda_tails(py::module_& m);
 
 }  // namespace lad::bindings

@@ -101,7 +101,7 @@ def project_maps(
     rows: Sequence[DeviceArray],
     columns: Sequence[DeviceArray],
     weights: Sequence[float],
-    constant: float,
+    constant: float | DeviceArray,
     out: DeviceArray,
     *,
     result: DeviceArray,
@@ -133,4 +133,39 @@ def symmetric_kl(
     nonfinite: DeviceArray,
     workspace: DeviceArray,
     stream: int,
+) -> None: ...
+def take_rows(table: DeviceArray, codes: DeviceArray, *, out: DeviceArray, stream: int) -> None: ...
+def modulate(
+    error: DeviceArray, divergence: DeviceArray, *, from_largest: bool, out: DeviceArray, stream: int
+) -> None: ...
+def larger_of_regions(
+    fine: DeviceArray, coarse: DeviceArray, *, scales: Sequence[float], out: DeviceArray, stream: int
+) -> None: ...
+def mask_maps(
+    distances: DeviceArray,
+    scores: DeviceArray,
+    *,
+    channels: int,
+    means: DeviceArray,
+    scales: DeviceArray,
+    shares: DeviceArray,
+    roots: DeviceArray,
+    heat: DeviceArray,
+    mean_deviation: DeviceArray,
+    stream: int,
+) -> None: ...
+def join_branches(
+    peak: DeviceArray,
+    mean_deviation: DeviceArray,
+    *,
+    scale: Sequence[float],
+    offset: Sequence[float],
+    drawn_offset: Sequence[float],
+    scores: DeviceArray,
+    constants: DeviceArray,
+    most: DeviceArray,
+    stream: int,
+) -> None: ...
+def larger_capped(
+    first: DeviceArray, second: DeviceArray, most: DeviceArray, *, out: DeviceArray, stream: int
 ) -> None: ...

@@ -51,6 +51,16 @@ RIGHT: dict[str, dict[str, Any]] = {
     | ROOM,
     "masked_histograms": MASKED | arrays("<u2", out=(3, 2, 9)) | {"entries": 9},
     "masked_histogram_score": MASKED | arrays("<f4", logits=(3, 2, 9), out=(3,)) | COUNT,
+    "take_rows": arrays("<f4", table=(5, 3), out=(40, 3)) | arrays("<u2", codes=(40,)),
+    "modulate": arrays("<f4", error=(5, 5), divergence=(25,), out=(5, 5)) | {"from_largest": True},
+    "larger_of_regions": arrays("<f4", fine=(6, 6), coarse=(3, 3), out=(6, 6)) | {"scales": (1.0, 2.0)},
+    "mask_maps": arrays("<f4", distances=(5, 5), scores=(3,), means=(3,), scales=(3,), shares=(3, 25))
+    | arrays("<f4", roots=(5, 5), heat=(5, 5), mean_deviation=(1,))
+    | {"channels": 4},
+    "join_branches": arrays("<f8", peak=(4,), scores=(3,))
+    | arrays("<f4", mean_deviation=(1,), constants=(2,), most=(2,))
+    | {"scale": (1.0, 1.0), "offset": (0.0, 0.0), "drawn_offset": (0.0, 0.0)},
+    "larger_capped": arrays("<f4", first=(5, 6), second=(5, 6), most=(2,), out=(5, 6)),
     "symmetric_kl": arrays("<f4", queries=(25, 16), keys=(25, 16), sigmas=(25, 4), out=(25,))
     | {"heads": 2, "side": 5, "weight": 1.0}
     | COUNT
@@ -97,6 +107,8 @@ def test_workspace_grows_with_the_sizes() -> None:
         ("distance_map", {"cosine": -1.0}, ValueError, "cosine"),
         ("project_maps", {"weights": []}, ValueError, "the same number of each"),
         ("project_maps", {"constant": float("inf")}, ValueError, "constant: expected a finite"),
+        ("project_maps", {"constant": None}, TypeError, "real number"),
+        ("project_maps", {"constant": Pretended((2,), "<f4")}, ValueError, "constant: expected a number or shape"),
         ("project_maps", {"maps": [Pretended((4, 6), "<f4")]}, ValueError, r"columns\[0\]: expected shape \(9, 6\)"),
         ("project_maps", {"rows": [Pretended((8, 4), "<f2")]}, TypeError, r"rows\[0\]: .*<f4, got <f2"),
         ("masked_histograms", {"codes": Pretended((2, 40), "<i4")}, TypeError, "codes: .*<u2, got <i4"),
@@ -104,6 +116,17 @@ def test_workspace_grows_with_the_sizes() -> None:
         ("masked_histograms", {"entries": 0}, ValueError, "1 to 65535 entries"),
         ("masked_histogram_score", {"logits": Pretended((3, 1, 9), "<f4")}, ValueError, "logits: expected shape"),
         ("symmetric_kl", {"heads": 3}, ValueError, "heads: expected a divisor of 16"),
+        ("take_rows", {"codes": Pretended((40,), "<i4")}, TypeError, "codes: .*<u2, got <i4"),
+        ("take_rows", {"out": Pretended((40, 4), "<f4")}, ValueError, r"out: expected shape \(40, 3\)"),
+        ("modulate", {"divergence": Pretended((24,), "<f4")}, ValueError, "divergence: expected 25 values"),
+        ("larger_of_regions", {"fine": Pretended((5, 5), "<f4")}, ValueError, "side even"),
+        ("larger_of_regions", {"coarse": Pretended((2, 2), "<f4")}, ValueError, r"coarse: expected shape \(3, 3\)"),
+        ("mask_maps", {"shares": Pretended((3, 24), "<f4")}, ValueError, r"shares: expected shape \(3, 25\)"),
+        ("mask_maps", {"means": Pretended((4,), "<f4")}, ValueError, "means: expected 3 values"),
+        ("join_branches", {"scale": (float("nan"), 1.0)}, ValueError, "scale: expected finite"),
+        ("join_branches", {"peak": Pretended((4,), "<f4")}, TypeError, "peak: .*<f8, got <f4"),
+        ("larger_capped", {"most": Pretended((3,), "<f4")}, ValueError, "most: expected 2 values"),
+        ("larger_capped", {"out": Pretended((5, 6), "<f4", read_only=True)}, TypeError, "out: expected a writable"),
     ],
 )
 def test_wrong_arguments_are_refused_before_any_launch(
