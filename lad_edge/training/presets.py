@@ -26,7 +26,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "width_fine": 128,
             "width_coarse": 256,
             "heads": 4,
-            "steps": 3500,
+            "steps": 1500,
             "learning_rate": 5e-4,
             "schedule": "cosine",
         },
