@@ -1,0 +1,78 @@
+"""A part that comes by gives one picture: the one in which it is nearest to the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from scripted import frame, lost
+
+from lad_edge.stream.parts import Part, Parts
+from lad_edge.stream.presence import Presence
+from lad_edge.values import Frame, Reason, Result, Verdict
+
+WIDTH, HEIGHT, SIDE = 320, 240, 80
+
+
+def belt(left: int | None, seed: int, light: float = 0.0) -> Frame:
+    """A noisy belt with a square part from `left` on (outside pixels are cut off); None = no part."""
+    grey = np.random.default_rng(seed).normal(90 + light, 3, (HEIGHT, WIDTH))
+    if left is not None:
+        grey[80 : 80 + SIDE, max(0, left) : max(0, left + SIDE)] += 70
+    return frame(np.clip(grey, 0, 255).astype(np.uint8), f"{left}")
+
+
+def empty(count: int, light: float = 0.0) -> list[Frame]:
+    return [belt(None, seed, light) for seed in range(count)]
+
+
+def passing(start: int = -SIDE, step: int = 20) -> list[Frame]:
+    return [belt(left, 1000 + left) for left in range(start, WIDTH, step)]
+
+
+def taken(frames: Iterable[Frame], place: tuple[int, int, int, int] | None = None) -> list[str]:
+    """Ids of the pictures that became parts."""
+
+    def unjudged(part: Part, reason: Reason, detail: str) -> Result:
+        return Result(part.seq, "", Verdict.UNKNOWN, (reason,), 0, 0, detail=detail)
+
+    parts = Parts(100, unjudged, wait_when_full=False)
+    trigger = Presence(parts, place)
+    for picture in frames:
+        assert trigger.put(picture)
+    found = []
+    while (part := parts.take(0)) is not None:
+        found.append(part.frames[0].frame_id)
+    return found
+
+
+def test_each_part_gives_the_picture_nearest_to_the_middle() -> None:
+    middle = str((WIDTH - SIDE) // 2)
+    assert taken([*empty(12), *passing(), *empty(2), *passing(), *empty(1)]) == [middle, middle]
+
+
+def test_a_part_that_stops_gives_one_picture_however_long_it_lies() -> None:
+    resting = [belt(60, seed) for seed in range(30)]
+    assert taken([*empty(12), *resting, *empty(2)]) == ["60"]
+
+
+def test_a_part_that_is_larger_than_the_place_gives_one_picture_when_it_has_left() -> None:
+    place = (100, 60, 60, 120)
+    assert len(taken([*empty(12), *passing(step=40), *empty(1)], place)) == 1
+
+
+def test_an_empty_belt_gives_nothing_though_the_light_drifts() -> None:
+    drifting = [belt(None, index, light=0.1 * index) for index in range(300)]
+    assert taken([*empty(12), *drifting]) == []
+
+
+def test_colour_is_looked_at_as_grey() -> None:
+    pictures = [*empty(12), *passing(), *empty(1)]
+    coloured = [frame(np.repeat(picture.image[..., None], 3, 2), picture.frame_id) for picture in pictures]
+    assert taken(coloured) == taken(pictures)
+
+
+@pytest.mark.parametrize("learnt", [0, 12])
+def test_a_lost_camera_is_one_record(learnt: int) -> None:
+    assert taken([*empty(learnt), lost()]) == ["lost"]
