@@ -1,4 +1,4 @@
-"""A small walk over ONNX bytes before any engine sees them: sizes, counts and features that we do not accept.
+"""A small walk over ONNX bytes before any engine sees them: sizes, counts and features that we do not accept; and other sides of it.
 
 The protobuf wire format is read field by field, without recursion and without allocating what the file claims to hold
 (`onnx.checker` is no defence: external data and deep function chains pass it; reliability.md §6.2).
@@ -46,11 +46,12 @@ class OnnxRefusedError(ValueError):
 
 @dataclass
 class OnnxSummary:
-    """What the walk saw. inputs, outputs: name → fixed shape, all float32."""
+    """What the walk saw. inputs, outputs: name → fixed shape, all float32. metadata: what the file says of itself."""
 
     inputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
     outputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
     nodes: int = 0
+    metadata: dict[str, str] = field(default_factory=dict)
 
     def difference(self, inputs: Shapes, outputs: Shapes) -> str | None:
         """Return in words how stated inputs and outputs differ from the real ones; None if they are equal."""
@@ -76,6 +77,23 @@ def inspect_onnx(data: bytes | memoryview) -> OnnxSummary:
     return walk.summary
 
 
+def reshaped(data: bytes | memoryview, shapes: Shapes) -> bytes:
+    """The same graph for inputs and outputs of these shapes, all of them by name; if its nodes work for them, the engine finds out.
+
+    Each side must need as many bytes as the one that it replaces (1 to 127, 128 to 16383): then no length changes. Raises
+    OnnxRefusedError if not, for other names or numbers of dimensions, and as `inspect_onnx`.
+    """
+    copy = bytearray(data)
+    walk = _Sides()
+    walk.model(memoryview(copy))
+    if {name: len(shape) for name, shape in shapes.items()} != {name: len(sides) for name, sides in walk.sides.items()}:
+        raise OnnxRefusedError(f"expected inputs and outputs {_shown(shapes)}, it has {', '.join(walk.sides)[:300]}")
+    for name, shape in shapes.items():
+        for place, side in zip(walk.sides[name], shape, strict=True):
+            _overwrite(place, side)
+    return bytes(copy)
+
+
 class _Walk:
     def __init__(self) -> None:
         self.summary = OnnxSummary()
@@ -88,6 +106,8 @@ class _Walk:
                 graphs.append(_message(value, "graph"))
             elif number == 8:
                 self.opset(_message(value, "opset_import"))
+            elif number == 14:
+                self.metadata(_message(value, "metadata_props"))
             elif number in (20, 25):
                 raise OnnxRefusedError("it has training information or local functions; export a plain inference graph")
         if len(graphs) != 1:
@@ -98,6 +118,11 @@ class _Walk:
         for number, value in self.fields(view):
             if number == 1:
                 _check_domain(_message(value, "domain"))
+
+    def metadata(self, view: memoryview) -> None:
+        entry = {number: bytes(_message(value, "metadata")) for number, value in self.fields(view)}
+        key, text = (entry.get(number, b"").decode("utf-8", "replace") for number in (1, 2))
+        self.summary.metadata[key] = text
 
     def graph(self, view: memoryview) -> None:
         for number, value in self.fields(view):
@@ -206,6 +231,33 @@ class _Walk:
             size, position = _payload(view, position, wire)
             yield number, view[position : position + size]
             position += size
+
+
+class _Sides(_Walk):
+    """Remembers where the sides of inputs and outputs stand, each a Dimension message."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sides: dict[str, list[memoryview]] = {}
+        self._of_one: list[memoryview] = []
+
+    def value_info(self, view: memoryview) -> tuple[str, tuple[int, ...]]:
+        self._of_one = []
+        name, shape = super().value_info(view)
+        self.sides[name] = self._of_one
+        return name, shape
+
+    def dimension(self, view: memoryview) -> int:
+        self._of_one.append(view)
+        return super().dimension(view)
+
+
+def _overwrite(place: memoryview, side: int) -> None:
+    """place: a Dimension message, which is the tag of dim_value, 0x08, and the number."""
+    digits = [side] if side < 0x80 else [side & 0x7F | 0x80, side >> 7]
+    if not 0 < side < 0x4000 or place[0] != 0x08 or len(place) != 1 + len(digits):
+        raise OnnxRefusedError(f"a side of {len(place) - 1} bytes cannot become {side}")
+    place[1:] = bytes(digits)
 
 
 def _payload(view: memoryview, position: int, wire: int) -> tuple[int, int]:

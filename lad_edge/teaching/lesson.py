@@ -40,7 +40,7 @@ from lad_edge.scoring.masked_ridge import (
 )
 from lad_edge.scoring.thumbnails import thumbnail
 from lad_edge.teaching import ridge
-from lad_edge.teaching.backbone import BACKBONES, GRID, IMAGE, SIDE
+from lad_edge.teaching.backbone import IMAGE, backbone_of, open_backbone
 from lad_edge.teaching.stored import pack, spread_out, unpack
 
 if TYPE_CHECKING:
@@ -61,14 +61,17 @@ TWIN = 0.02  # of the usual distance between two parts: nearer ones are one part
 
 @dataclass(frozen=True)
 class Options:
-    """name: of the engine. runtime, precision, threads: as for `runtime.open_runtime`; a taught engine runs at this precision.
+    """name: of the engine. backbone, side: as for `open_backbone`, None = those of the engine that it goes on with.
+
+    runtime, precision, threads: as for `runtime.open_runtime`; a taught engine runs at this precision.
 
     policy: of the threshold, None = conformal at DEFAULT_RATE or the smallest rate that the parts can carry. roi: (x, y, width, height).
     thumbnails: whether the engine keeps small pictures of parts, to show beside what it finds.
     """
 
     name: str = "part"
-    backbone: str = "efficientnet-lite0"
+    backbone: str | None = None
+    side: int | None = None
     runtime: str | None = None
     precision: str | None = None
     threads: int | None = None
@@ -114,19 +117,19 @@ class Lesson:
     def __init__(self, options: Options, taught: Bundle | None = None) -> None:
         """taught: an engine to go on with; its parts count as shown, and its contract holds for the new ones.
 
-        Raises UsageError for an unknown backbone, or if `taught` is another detector's or cannot go on as asked; else as `open_runtime`.
+        Raises UsageError if `taught` is another detector's or cannot go on as asked; else as `open_backbone` and `open_runtime`.
         """
-        if options.backbone not in BACKBONES:
-            raise UsageError(f"--backbone {options.backbone}: expected one of {', '.join(BACKBONES)}")
-        self.options, self.backbone = options, BACKBONES[options.backbone]
-        self.shown = _Shown()
+        self.options, self.shown = options, _Shown()
         precision = options.precision or preferred_precision(options.runtime)
-        if taught is not None:
+        if taught is None:
+            self.backbone = open_backbone(options.backbone, options.side)
+        else:
             self.options, self.shown, precision = _continued(options, taught)
-        graphs = {GRAPH: (self.backbone.graph, self.backbone.onnx())}
+            self.backbone = backbone_of(taught)
+        graphs = {GRAPH: (self.backbone.graph, self.backbone.onnx)}
         self.runtime = open_runtime(options.runtime, graphs, precision=precision, threads=options.threads)
-        self.input = np.zeros((1, 3, SIDE, SIDE), np.float32)
-        self.output = np.zeros((1, self.backbone.channels, GRID, GRID), np.float32)
+        self.input = np.zeros(self.backbone.graph.inputs[IMAGE], np.float32)
+        self.output = np.zeros(self.backbone.graph.outputs[OUTPUT], np.float32)
         self.plan: Preprocess | None = None
 
     def __len__(self) -> int:
@@ -159,7 +162,7 @@ class Lesson:
         twins = _twins(cells, names)
         tables, unseen = ridge.fit(cells), ridge.cross_fitted(cells)
         levels = {name: (0.0, float(np.median(peaks))) for name, peaks in zip(branches(), unseen.peaks, strict=True)}
-        tail = Tail(GRID, (SIDE, SIDE), levels)
+        tail = Tail(self.backbone.grid, self._contract().size, levels)
         scores = np.array([tail(fine, coarse).score for fine, coarse, _ in zip(*unseen, strict=True)])
         kept = self._pack(tables, cells, unseen)
         calibration, golden = self._calibrate(scores, levels, kept)
@@ -209,7 +212,7 @@ class Lesson:
             height=height,
             pixel_format=self.shown.pixel_format,
             roi=self.options.roi,
-            size=(SIDE, SIDE),
+            size=(self.backbone.side, self.backbone.side),
             channel_order="rgb",
             resize="bilinear-antialias",
             mean=self.backbone.mean,
@@ -241,7 +244,7 @@ class Lesson:
             "channels": self.backbone.channels,
             "components": components,
             "directions": directions,
-            "grid": GRID,
+            "grid": self.backbone.grid,
             "parts": list(self.shown.names),
         }
 
@@ -261,7 +264,7 @@ class Lesson:
             "taught/cells": packed,
             "taught/ranges": ranges,
             **thumbnails.pack([jpeg if keep else b"" for jpeg, keep in zip(self.shown.thumbnails, shown, strict=True)]),
-            self.backbone.graph.tensor: np.frombuffer(self.backbone.onnx(), np.uint8),
+            self.backbone.graph.tensor: np.frombuffer(self.backbone.onnx, np.uint8),
         }
 
     def _calibrate(
@@ -299,7 +302,7 @@ class Lesson:
             golden=Golden("golden/frames", {precision: GOLDEN_TOLERANCE.get(precision, 0.05)}),
             parameters=self._parameters(tables),
             provenance={
-                "backbone": self.options.backbone,
+                "backbone": self.backbone.name,
                 "parts": len(self.shown.names),
                 "numpy": np.__version__,
                 "python": platform.python_version(),
@@ -323,8 +326,9 @@ def _continued(options: Options, taught: Bundle) -> tuple[Options, _Shown, str]:
     manifest = taught.manifest
     if manifest.detector != DETECTOR:
         raise UsageError(f"{taught.path}: expected an engine made by 'lad-edge teach', this is {manifest.detector}")
-    if manifest.provenance.get("backbone") != options.backbone:
-        raise UsageError(f"{taught.path} was taught with another backbone; teach it anew from all pictures")
+    name, side = manifest.provenance["backbone"], manifest.contract.size[0]
+    if options.backbone not in (None, name) or options.side not in (None, side):
+        raise UsageError(f"{taught.path} was taught with {name} at {side} px; teach it anew from all pictures")
     names = [str(name) for name in manifest.parameters["parts"]]  # type: ignore[union-attr]
     cells = unpack(taught.tensors["taught/cells"], taught.tensors["taught/ranges"])
     jpegs = thumbnails.unpack(taught.tensors, len(names))
@@ -336,7 +340,6 @@ def _continued(options: Options, taught: Bundle) -> tuple[Options, _Shown, str]:
         raise UsageError(f"{taught.path} was taught in {precision}; leave --precision out, or teach it anew")
     goes_on = Options(
         name=manifest.name,
-        backbone=options.backbone,
         runtime=options.runtime,
         threads=options.threads,
         policy=options.policy,
