@@ -1,28 +1,32 @@
-"""Rebuilds the frozen network that `lad-edge teach` describes pictures with: EfficientNet-lite0 up to stride 16, from its pip weights.
+"""Makes the frozen networks that `lad-edge teach` describes pictures with: a backbone up to stride 16, from its published weights.
 
     python -m lad_edge.export.teaching_backbone
+    python -m lad_edge.export.teaching_backbone --backbone efficientnet-lite2 -o lite2.onnx
 
-writes efficientnet_lite0.onnx to lad_edge/assets; the same bytes each time. Weights are stored in half precision, which changes no
-activation by more than a bfloat16 engine does, and become float32 when an engine reads them.
+The first rebuilds the one in lad_edge/assets, the same bytes each time; the second makes a file for `teach --backbone lite2.onnx`.
+Weights are stored in half precision, which changes no activation by more than a bfloat16 engine does, and become float32 when an
+engine reads them. The file says of itself how pictures are normalised.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
+from lad_edge.export.cost import cost
 from lad_edge.export.folding import fold_batch_norms
 from lad_edge.export.to_onnx import to_onnx
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lad_edge.backbones.frozen import backbone
-from lad_edge.teaching.backbone import BACKBONES, CELLS, IMAGE, SIDE
+from lad_edge.backbones.frozen import BACKBONES, backbone
+from lad_edge.teaching.backbone import ABOUT, CELLS, IMAGE, SHIPPED, SIDE
 
 ASSETS = Path(__file__).parent.parent / "lad_edge" / "assets"
 LARGE = 256  # constants of fewer numbers stay as they are: biases gain nothing
@@ -42,10 +46,13 @@ class Cells(nn.Module):
 
 
 def teaching_backbone(name: str) -> bytes:
-    """The ONNX of a backbone of `frozen.BACKBONES` whose weights install by pip."""
-    network = Cells(fold_batch_norms(backbone(name).pretrained(None)))
+    """The ONNX of a backbone of `frozen.BACKBONES`, for pictures of SIDE px. Raises DataError if its weights cannot be had."""
+    known = backbone(name)
+    network = Cells(fold_batch_norms(known.pretrained(None)))
     model = onnx.load_from_string(to_onnx(network, torch.zeros(1, 3, SIDE, SIDE), [IMAGE], [CELLS]))
     halve_constants(model)
+    about = {"name": name, "mean": known.mean, "std": known.std, **vars(cost(model.SerializeToString()))}
+    helper.set_model_props(model, {ABOUT: json.dumps(about)})
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
 
@@ -67,13 +74,18 @@ def halve_constants(model: onnx.ModelProto) -> None:
 
 def main() -> None:
     """Command line of this module."""
-    parser = argparse.ArgumentParser(description="Rebuild the backbones of lad-edge teach.")
-    parser.add_argument("--assets", type=Path, default=ASSETS, help="where they go (default: the package)")
-    folder = parser.parse_args().assets
-    for name, known in BACKBONES.items():
-        data = teaching_backbone(name)
-        (folder / known.file).write_bytes(data)
-        sys.stdout.write(f"{folder / known.file}: {len(data) / 1e6:.2f} MB\n")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="teaching_backbone"
+    )
+    parser.add_argument("--backbone", choices=sorted(BACKBONES), help="default: the one that ships")
+    parser.add_argument("-o", "--out", type=Path, metavar="X.onnx", help="where it goes (default: the package)")
+    args = parser.parse_args()
+    name = args.backbone or next(iter(SHIPPED))
+    if args.out is None and name not in SHIPPED:
+        parser.error(f"{name} does not ship: name a file for it, such as -o {name}.onnx")
+    out, data = args.out or ASSETS / SHIPPED[name], teaching_backbone(name)
+    out.write_bytes(data)
+    sys.stdout.write(f"{out}: {len(data) / 1e6:.2f} MB\n")
 
 
 if __name__ == "__main__":

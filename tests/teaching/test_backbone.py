@@ -106,7 +106,7 @@ def test_names_and_files_that_are_no_backbone_are_refused(tmp_path):
         open_backbone(str(tmp_path / "none.onnx"))
     torn = tmp_path / "torn.onnx"
     torn.write_bytes(bytes(open_backbone().onnx)[:1000])
-    with pytest.raises(UsageError, match="cut short: .*; expected a file made by"):
+    with pytest.raises(UsageError, match=r"cut short: .*; expected a file made by"):
         open_backbone(str(torn))
 
 
