@@ -1,0 +1,1 @@
+"""Results out: records go into the outbox, a file on this disk, and from there to every place that wants them."""

@@ -1,0 +1,277 @@
+"""Results go in and are on the disk a moment later, whatever happens to the process: the source of truth.
+
+`write` only hands over. A thread of its own makes the records and commits whatever has come in meanwhile as one transaction
+(group commit); only then do the outputs see them. While the disk refuses, records wait in memory and verdicts go on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sqlite3
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lad_edge.errors import SinkError
+from lad_edge.outputs.ledger import Ledger, Reader, Retention
+from lad_edge.outputs.reserve import Reserve
+from lad_edge.stream.records import Origin, json_line, to_record
+from lad_edge.values import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from lad_edge.values import Frame, Result
+
+_BATCH = 256  # records in one transaction at most
+_PICTURES = 8  # pictures that may wait for their hash; a slow disk must not fill the memory with them
+_POLL_S = 0.1  # how long the cursors of the outputs may wait for their commit
+_TIDY_EVERY = 1024  # records
+_FIRST_RETRY_S, _SLOWEST_RETRY_S = 0.05, 1.0
+_LAST_TRY_S = 1.0  # at the close, with a disk that refuses
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the outbox may take of disk and memory.
+
+    retention: what the file keeps; reserve_bytes: of the disk, given away once it is full. waiting: records in memory while
+    the disk refuses; `when_full`: "stop" = then the line stops with a SinkError, "continue" = it goes on and counts what is lost.
+    """
+
+    retention: Retention = field(default_factory=lambda: Retention(max_bytes=2 << 30))
+    waiting: int = 20_000
+    when_full: str = "stop"
+    reserve_bytes: int = 64 << 20
+
+
+@dataclass(frozen=True)
+class OutboxHealth:
+    """codes: DISK_LOW while the disk refuses or the reserve is used up, NOT_DURABLE once records were lost.
+
+    stored, lost: records; unhashed: stored without the sha256 of their picture; waiting: handed over, not yet on the disk;
+    commits: transactions, which took commit_s together; detail: one line for a person.
+    """
+
+    codes: tuple[str, ...]
+    stored: int
+    lost: int
+    unhashed: int
+    waiting: int
+    commits: int
+    commit_s: float
+    detail: str
+
+
+class Outbox:
+    """A sink (stream/sinks.py) on the line, and what the outputs read from."""
+
+    def __init__(self, path: Path, origin: Origin, notice: Callable[[str], None], limits: Limits | None = None) -> None:
+        """notice: takes a line for a person. Raises SinkError when the file cannot be the outbox of this process."""
+        self.path, self.origin, self.limits, self._notice = path, origin, limits or Limits(), notice
+        self._ledger = Ledger(path)
+        self._reserve = Reserve(path, self.limits.reserve_bytes)
+        self._started_s = time.monotonic() - self._ledger.running_s
+        self.next_seq = self._ledger.last_seq(origin) + 1
+        self._cursors, self._moved = self._ledger.cursors(), dict[str, int]()
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[NDArray[np.generic] | None, Result]] = deque()
+        self._pictures = 0  # of those that wait
+        self._closing, self._error, self._trouble = False, "", ""
+        self._handed = self._stored = self._lost = self._unhashed = self._commits = 0
+        self._commit_s, self._tidy_at = 0.0, 0
+        if self._ledger.set_aside is not None:
+            notice(f"the outbox {path} was damaged: it is kept as {self._ledger.set_aside.name}, a new one is begun")
+        self._writer = threading.Thread(target=self._work, name="outbox", daemon=True)
+        self._writer.start()
+
+    def write(self, frame: Frame, result: Result) -> None:
+        """Hands one result over. Raises SinkError when it cannot be kept any more."""
+        with self._changed:
+            if self._error:
+                raise SinkError(self._error)
+            if len(self._waiting) >= self.limits.waiting:
+                self._overflow()
+                return
+            self._waiting.append((self._picture_to_hash(frame), result))
+            self._handed += 1
+            self._changed.notify_all()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Waits until everything that was handed over is on the disk; False when it is not in time."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stored == self._handed or self._error, timeout_s)
+            return self._stored == self._handed
+
+    def close(self) -> None:
+        """Commits what waits and closes the file. Raises SinkError when something could not be kept."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._writer.join()
+        self._reserve.release()
+        self._ledger.close()
+        if self._error:
+            raise SinkError(self._error)
+
+    @property
+    def last_id(self) -> int:
+        """Id of the newest committed record."""
+        return self._ledger.last_id
+
+    @property
+    def running_s(self) -> float:
+        """Seconds that this outbox has been running, over all starts; never goes back."""
+        return time.monotonic() - self._started_s
+
+    def wait_beyond(self, last_id: int, timeout_s: float) -> bool:
+        """Waits for a committed record behind that id."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.last_id > last_id, timeout_s)
+
+    def cursor(self, output: str) -> int | None:
+        """The id up to which the output has acknowledged; None for one that is new."""
+        with self._changed:
+            return self._cursors.get(output)
+
+    def acknowledge(self, output: str, last_id: int) -> None:
+        """Moves an output's cursor; it is on the disk with the next commit."""
+        with self._changed:
+            self._cursors[output] = self._moved[output] = last_id
+
+    def reader(self) -> Reader:
+        """A connection of its own, for one thread."""
+        return Reader(self.path)
+
+    def health(self) -> OutboxHealth:
+        """How it is doing now."""
+        with self._changed:
+            low = bool(self._trouble) or not self._reserve.held
+            codes = [Reason.DISK_LOW.value] * low + [Reason.NOT_DURABLE.value] * bool(self._lost)
+            waiting = self._handed - self._stored
+            return OutboxHealth(
+                codes=tuple(codes),
+                stored=self._stored,
+                lost=self._lost,
+                unhashed=self._unhashed,
+                waiting=waiting,
+                commits=self._commits,
+                commit_s=self._commit_s,
+                detail=self._error or self._trouble,
+            )
+
+    def _picture_to_hash(self, frame: Frame) -> NDArray[np.generic] | None:
+        if frame.image is None:
+            return None
+        if self._pictures == _PICTURES:
+            self._unhashed += 1
+            return None
+        self._pictures += 1
+        return frame.image
+
+    def _overflow(self) -> None:
+        if self.limits.when_full == "stop":
+            self._error = f"{self.path}: {len(self._waiting)} records wait for the disk ({self._trouble}); free space"
+            raise SinkError(self._error)
+        self._lost += 1
+
+    def _work(self) -> None:
+        try:
+            while self._step():
+                pass
+        except Exception as exc:  # a writer that dies silently would lose every later record
+            self._fail(f"{self.path}: {type(exc).__name__}: {exc}; start again: a damaged outbox is set aside then")
+
+    def _step(self) -> bool:
+        """Commits what has come in. False when all is done."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closing, _POLL_S)
+            jobs = [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))]
+            self._pictures -= sum(image is not None for image, _ in jobs)
+            cursors, self._moved = self._moved, {}
+            closing = self._closing
+        if not jobs and not cursors:
+            return not closing
+        if not self._store([self._line(*job) for job in jobs], cursors):
+            return False
+        with self._changed:
+            self._stored += len(jobs)
+            self._changed.notify_all()
+        if self._stored >= self._tidy_at:
+            self._tidy()
+        return True
+
+    def _line(self, image: NDArray[np.generic] | None, result: Result) -> str:
+        record = to_record(result, self.origin, None if image is None else frame_sha256(image))
+        try:
+            line = json_line(record)
+        except ValueError:  # NaN or Inf, which no gate lets pass: the record is kept, the number is not
+            line = json_line(_finite(record))
+        return line.removesuffix("\n")
+
+    def _store(self, lines: list[str], cursors: dict[str, int]) -> bool:
+        """Tries until it is stored; False when the line ends and the disk still refuses."""
+        pause_s, limit_s = _FIRST_RETRY_S, math.inf
+        while True:
+            start_s = time.monotonic()
+            try:
+                self._ledger.append(lines, self.running_s, cursors)
+            except sqlite3.OperationalError as exc:  # full, read-only, an error of the device: all may pass
+                self._note(f"the outbox {self.path} cannot be written: {exc}")
+            else:
+                self._commits, self._commit_s = self._commits + 1, self._commit_s + time.monotonic() - start_s
+                self._note("")
+                return True
+            if self._reserve.size_bytes and self._reserve.release():
+                continue
+            limit_s = min(limit_s, time.monotonic() + _LAST_TRY_S) if self._closing else math.inf
+            if time.monotonic() + pause_s > limit_s:
+                return self._give_up(len(lines))
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _SLOWEST_RETRY_S)
+
+    def _give_up(self, popped: int) -> bool:
+        self._fail(f"{self._trouble}; {popped + len(self._waiting)} records are lost, those before them are kept")
+        return False
+
+    def _note(self, trouble: str) -> None:
+        if bool(trouble) != bool(self._trouble):
+            self._notice(trouble or f"the outbox {self.path} is written again; nothing was lost")
+        self._trouble = trouble
+
+    def _fail(self, error: str) -> None:
+        with self._changed:
+            self._error = self._error or error
+            self._changed.notify_all()
+
+    def _tidy(self) -> None:
+        """Retention and reserve; a disk that refuses says so at the next commit."""
+        self._tidy_at = self._stored + _TIDY_EVERY
+        try:
+            while self._ledger.trim(self.limits.retention, self.running_s) and not self._waiting:
+                pass
+        except sqlite3.OperationalError as exc:
+            self._note(f"the outbox {self.path} cannot be trimmed: {exc}")
+        self._reserve.fill()
+
+
+def frame_sha256(image: NDArray[np.generic]) -> str:
+    """sha256 of the pixels as they were captured, row by row."""
+    return hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()
+
+
+def _finite(value: Any) -> Any:
+    """JSON values with null in the place of NaN and Inf."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
