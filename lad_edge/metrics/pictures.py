@@ -75,13 +75,26 @@ class Example:
 
 def example_picture(examples: Sequence[Example], path: Path) -> None:
     """Side by side: each image, under it what the line shows of it, under that what was found in words."""
-    figure, axes = plt.subplots(2, len(examples), figsize=(5 * len(examples), 8), layout="constrained", squeeze=False)
+    heights = [max(_steepness(one.image) for one in examples), max(_steepness(one.drawn) for one in examples)]
+    figure, axes = plt.subplots(
+        2,
+        len(examples),
+        figsize=(5 * len(examples), 5 * sum(heights) + 1.5),
+        height_ratios=heights,
+        layout="constrained",
+        squeeze=False,
+    )
     for (above, below), example in zip(axes.T, examples, strict=True):
         above.set_title(example.title)
         for part, picture in ((above, example.image), (below, example.drawn)):
             part.imshow(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
             part.set_axis_off()
+            part.set_anchor("N")
         said = "\n".join(textwrap.fill(sentence, 56) for sentence in example.findings)
         below.text(0, -0.02, said, transform=below.transAxes, va="top", fontsize=9)
-    figure.savefig(path, dpi=80)
+    figure.savefig(path, dpi=80, bbox_inches="tight")
     plt.close(figure)
+
+
+def _steepness(picture: NDArray[np.uint8]) -> float:
+    return picture.shape[0] / picture.shape[1]

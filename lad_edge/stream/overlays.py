@@ -193,22 +193,30 @@ def _beside(width: int, frame: Frame, result: Result) -> list[Image]:
     picture, side = as_bgr(frame), min(_PATCH_PX, (width - 3 * _GAP_PX) // 2)
     pairs = [_pair(picture, number, patch, side) for number, patch in enumerate(result.good_patches, 1)]
     per_row = max(1, width // pairs[0].shape[1])
-    rows = [np.hstack(pairs[start : start + per_row]) for start in range(0, len(pairs), per_row)]
+    shown_px = max(_fitted(patch.width_px, patch.height_px, side)[1] for patch in result.good_patches)
+    rows = [
+        np.hstack(pairs[start : start + per_row])[: _LEGEND_PX + shown_px + _GAP_PX]
+        for start in range(0, len(pairs), per_row)
+    ]
     return [cv2.copyMakeBorder(row, 0, 0, 0, width - row.shape[1], cv2.BORDER_CONSTANT, value=_DARK) for row in rows]
 
 
 def _pair(picture: Image, number: int, patch: GoodPatch, side: int) -> Image:
-    """Under a line of text the place of the part, then of the good part, each scaled into a square of `side` px."""
-    pair = np.full((_LEGEND_PX + side + _GAP_PX, 2 * side + 3 * _GAP_PX, 3), _DARK, np.uint8)
+    """Under a line of text the place of the part, then of the good part, each with its longer edge scaled to `side` px."""
     own = picture[patch.y_px : patch.y_px + patch.height_px, patch.x_px : patch.x_px + patch.width_px]
     good = patch.picture if patch.picture.ndim == 3 else cv2.cvtColor(patch.picture, cv2.COLOR_GRAY2BGR)
+    pair = np.full((_LEGEND_PX + side + _GAP_PX, 2 * side + 3 * _GAP_PX, 3), _DARK, np.uint8)
     for shown, left in ((own, _GAP_PX), (good, 2 * _GAP_PX + side)):
-        scale = side / max(shown.shape[:2])
-        size = max(1, round(scale * shown.shape[1])), max(1, round(scale * shown.shape[0]))
-        pair[_LEGEND_PX : _LEGEND_PX + size[1], left : left + size[0]] = cv2.resize(shown, size)
+        width, height = _fitted(shown.shape[1], shown.shape[0], side)
+        pair[_LEGEND_PX : _LEGEND_PX + height, left : left + width] = cv2.resize(shown, (width, height))
     _text(pair, f"{number}: this part", (_GAP_PX, 15), 0.4)
     _text(pair, f"good: {patch.part}", (2 * _GAP_PX + side, 15), 0.4)
     return pair
+
+
+def _fitted(width: int, height: int, side: int) -> tuple[int, int]:
+    scale = side / max(width, height)
+    return max(1, round(scale * width)), max(1, round(scale * height))
 
 
 def _at_most(picture: Image, width: int) -> Image:
