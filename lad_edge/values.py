@@ -85,6 +85,7 @@ class Frame:
     utc_ns: int
     fault: Reason | None = None
     fault_detail: str = ""
+    source: str = ""  # name of the camera or file, without secrets
 
 
 @dataclass(frozen=True)

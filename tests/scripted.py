@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 from lad_edge.errors import SinkError, SourceError
-from lad_edge.stream.video import fault_now, frame_now
+from lad_edge.sources.source import fault_now, frame_now
 from lad_edge.values import Frame, Reason, Result
 
 Step = Frame | Callable[[], Frame | None]
@@ -16,7 +16,7 @@ class ScriptedSource:
     """Delivers the steps in order; a callable step is called, and may block. `reopen_failures` attempts to open fail."""
 
     def __init__(self, steps: Iterable[Step], *, live: bool, name: str = "scripted") -> None:
-        self.name, self.live = name, live
+        self.name, self.live, self.free_running = name, live, live
         self.steps = iter(steps)
         self.open_failures: list[str] = []
         self.opened = 0
@@ -35,6 +35,9 @@ class ScriptedSource:
         return step() if callable(step) else step
 
     def close(self) -> None:
+        pass
+
+    def interrupt(self) -> None:
         pass
 
 

@@ -25,7 +25,7 @@ from lad_edge.cli.arguments import (
 from lad_edge.cli.judging import judge_now, percentiles
 from lad_edge.errors import SourceError, UsageError
 from lad_edge.inspector import Inspector, Options
-from lad_edge.stream.sources import open_source
+from lad_edge.sources.opening import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

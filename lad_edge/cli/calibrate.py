@@ -20,7 +20,7 @@ from lad_edge.thresholds import POLICY_HELP, Threshold, choose, parse_policy
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lad_edge.stream.sources import Source
+    from lad_edge.sources.source import Source
 
 _EPILOG = """\
 policies:
@@ -88,7 +88,7 @@ def _measured(bundle: Bundle, args: argparse.Namespace) -> dict[str, NDArray[np.
 
 
 def _recorded(text: str) -> Source:
-    from lad_edge.stream.sources import open_source
+    from lad_edge.sources.opening import open_source
 
     source = open_source(text)
     if source.live:

@@ -112,7 +112,7 @@ def compare(parts: Sequence[Mapping[str, Any]], results: Sequence[Result], known
 
 def _teach(args: argparse.Namespace, video: Path, known: Sequence[int]) -> Path:
     """An engine from the frames of the video with these numbers."""
-    from lad_edge.stream.sources import open_source
+    from lad_edge.sources.opening import open_source
     from lad_edge.teaching import Lesson, Options
 
     options = Options(name="taught", runtime=args.runtime, precision=args.precision, threads=args.threads)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lad_edge.inspector import Inspector
-    from lad_edge.stream.sources import Source
+    from lad_edge.sources.source import Source
     from lad_edge.values import Result
 
 _SHARES = (50, 95, 99)

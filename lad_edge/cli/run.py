@@ -27,9 +27,9 @@ if TYPE_CHECKING:  # the rest is imported after the signals are in hand: it take
 
     from lad_edge.bundle import Bundle
     from lad_edge.inspector import Inspector, Options
+    from lad_edge.sources.source import Source
     from lad_edge.stream.loop import Line
     from lad_edge.stream.sinks import Sink
-    from lad_edge.stream.sources import Source
 
 _EPILOG = """\
 examples:
@@ -94,8 +94,14 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_source_options(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--camera", metavar="N", help="index or device of a camera: 0, /dev/video0")
-    where.add_argument("--source", metavar="FILE|FOLDER|URL", help="video, image, folder of images, rtsp:// or http://")
+    where.add_argument(
+        "--camera",
+        metavar="N|URI",
+        help="0, /dev/video0, rtsp://…, http://…, genicam://SERIAL, gst://PIPELINE, dir://FOLDER",
+    )
+    where.add_argument(
+        "--source", metavar="FILE|FOLDER|URI", help="the same words; mostly for a video, an image, a folder of images"
+    )
     group = parser.add_argument_group("frames")
     group.add_argument(
         "--queue",
@@ -160,11 +166,12 @@ def verdicts(text: str) -> frozenset[Verdict]:
 
 
 def _open_source(args: argparse.Namespace, engine: Bundle) -> Source:
-    from lad_edge.stream.sources import Converted, open_camera, open_source
+    from lad_edge.sources.converted import Converted
+    from lad_edge.sources.opening import open_source
 
     contract = engine.manifest.contract
     size = (contract.width, contract.height) if contract.width and contract.height else None
-    source = open_source(args.source) if args.camera is None else open_camera(args.camera, size)
+    source = open_source(args.source or args.camera, size)
     if args.fps and source.live:
         raise UsageError("--fps plays a file at a rate; a live source has its own: leave --fps away")
     return Converted(source, args.pixel_format) if args.pixel_format else source

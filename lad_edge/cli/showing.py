@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lad_edge.errors import DataError, UsageError
-from lad_edge.stream.sources import Converted
-from lad_edge.stream.video import VideoSource
+from lad_edge.sources.converted import Converted
+from lad_edge.sources.video import VideoSource
 from lad_edge.teaching.quality import hints, measure, same_view
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from lad_edge.stream.sources import Source
+    from lad_edge.sources.source import Source
     from lad_edge.teaching import Lesson
     from lad_edge.teaching.quality import Quality
     from lad_edge.values import Frame

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from lad_edge.bundle import Bundle
     from lad_edge.cli.showing import Showing
-    from lad_edge.stream.sources import Source
+    from lad_edge.sources.source import Source
     from lad_edge.teaching import Options
 
 _EPILOG = """\
@@ -64,7 +64,7 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
         help="as for run; several are taken in turn",
     )
     group.add_argument(
-        "--camera", metavar="N", help="index or device of a camera: 0, /dev/video0; comes after --source"
+        "--camera", metavar="N|URI", help="0, /dev/video0, rtsp://…, genicam://SERIAL, as for run; comes after --source"
     )
     group.add_argument(
         "--good", type=positive_int, metavar="N", help="pictures to take from a camera or stream (default: 25)"
@@ -189,11 +189,12 @@ def _check_writable(out: Path) -> None:
 
 def _open_sources(args: argparse.Namespace) -> tuple[list[Source], Source | None]:
     """The recorded sources, and the live one if there is one; nothing is read yet. Raises SourceError, UsageError."""
-    from lad_edge.stream.sources import Converted, open_camera, open_source
+    from lad_edge.sources.converted import Converted
+    from lad_edge.sources.opening import open_source
 
     sources = [open_source(text) for text in args.source]
     if args.camera is not None:
-        sources.append(open_camera(args.camera))
+        sources.append(open_source(args.camera))
     if args.pixel_format:
         sources = [Converted(source, args.pixel_format) for source in sources]
     live = [source for source in sources if source.live]

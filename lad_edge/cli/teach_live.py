@@ -14,10 +14,11 @@ import numpy as np
 
 from lad_edge.cli.run import notice
 from lad_edge.errors import DataError, LadEdgeError, UsageError
-from lad_edge.stream.sources import Converted, open_camera
+from lad_edge.sources.converted import Converted
+from lad_edge.sources.opening import open_source
+from lad_edge.sources.uri import redacted
 from lad_edge.stream.stopping import StopSignal
 from lad_edge.stream.taking import KeptPictures, Shutter
-from lad_edge.stream.video import redacted
 from lad_edge.teaching import FEWEST_PARTS, Options, default_policy
 from lad_edge.thresholds import choose
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from lad_edge.cli.showing import Showing
-    from lad_edge.stream.sources import Source
+    from lad_edge.sources.source import Source
     from lad_edge.values import Frame
 
 _INTERRUPTED = 130  # exit code, as of lad_edge.cli.main
@@ -85,7 +86,9 @@ def _of_size(args: argparse.Namespace, live: Source, size: tuple[int, int] | Non
     """A camera is asked for pictures of the size of the parts before."""
     if args.camera is None or size is None:
         return live
-    camera = open_camera(args.camera, size)
+    camera = open_source(args.camera, size)
+    if not camera.live:
+        return live
     return Converted(camera, args.pixel_format) if args.pixel_format else camera
 
 

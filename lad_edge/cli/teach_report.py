@@ -14,7 +14,8 @@ from lad_edge.cli.judging import frames_of, score_of
 from lad_edge.cli.showing import named
 from lad_edge.errors import UsageError
 from lad_edge.inspector import Inspector, Options
-from lad_edge.stream.sources import Converted, open_source
+from lad_edge.sources.converted import Converted
+from lad_edge.sources.opening import open_source
 from lad_edge.teaching import parts_for
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lad_edge.cli.showing import Showing
-    from lad_edge.stream.sources import Source
+    from lad_edge.sources.source import Source
     from lad_edge.teaching import Lesson, Taught
 
 _WANTED_RATE = 0.01  # of rejected good parts, for which the report counts the parts still missing

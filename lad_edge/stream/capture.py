@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lad_edge.errors import LadEdgeError, SourceError
-from lad_edge.values import Reason
+from lad_edge.sources.source import fault_now
+from lad_edge.values import Frame, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from lad_edge.stream.mailbox import Mailbox
-    from lad_edge.stream.sources import Source
+    from lad_edge.sources.source import Source
 
-_FIRST_RETRY_S, _SLOWEST_RETRY_S = 0.25, 2.0
+_FIRST_RETRY_S, _SLOWEST_RETRY_S = 0.1, 1.0
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,28 @@ class Pace:
     max_frames: int | None = None
 
 
-class Capture(threading.Thread):
-    """The only thread that touches the source. A daemon: a driver that never returns cannot keep the process alive."""
+class Receiver(Protocol):
+    """Whom frames are given to."""
 
-    def __init__(self, source: Source, mailbox: Mailbox, notice: Callable[[str], None], pace: Pace) -> None:
+    def put(self, frame: Frame) -> bool:
+        """Takes a frame over; False once there is nobody who wants it."""
+
+    def close(self) -> None:
+        """No frame will come any more."""
+
+
+class Capture(threading.Thread):
+    """The only thread that reads the source. A daemon: a driver that never returns cannot keep the process alive.
+
+    reopened: how often the source came back after it had been lost.
+    """
+
+    def __init__(self, source: Source, mailbox: Receiver, notice: Callable[[str], None], pace: Pace) -> None:
         """notice: takes one line for a person."""
         super().__init__(name="capture", daemon=True)
         self.source, self.mailbox, self.notice = source, mailbox, notice
         self.error: LadEdgeError | None = None
+        self.reopened = 0
         self.opened = threading.Event()
         self._stopping = threading.Event()
         self._period_s = 1.0 / pace.fps if pace.fps else 0.0
@@ -43,6 +58,7 @@ class Capture(threading.Thread):
     def stop(self, timeout_s: float) -> bool:
         """Ends the thread; False when it is still stuck in the driver after the timeout."""
         self._stopping.set()
+        self.source.interrupt()
         self.mailbox.close()
         if self.is_alive():
             self.join(timeout_s)
@@ -78,16 +94,25 @@ class Capture(threading.Thread):
     def _open_again(self, what: str) -> None:
         """Endless, with growing pauses: the line recovers without a person (reliability.md V8)."""
         self.notice(f"{what}; opening it again")
-        pause_s = _FIRST_RETRY_S
-        while not self._stopping.wait(pause_s):
-            self.source.close()
+        told = Reason.CAMERA_LOST
+        for pause_s in _pauses():
+            if self._stopping.wait(pause_s):
+                return
             try:
                 self.source.open()
-            except SourceError:
-                pause_s = min(2 * pause_s, _SLOWEST_RETRY_S)
+            except SourceError as exc:
+                told = self._tell(getattr(exc, "reason", told), told, str(exc))
             else:
+                self.reopened += 1
                 self.notice(f"{self.source.name} is open again")
                 return
+
+    def _tell(self, reason: Reason, told: Reason, why: str) -> Reason:
+        """Another reason than the last one, such as WRONG_CAMERA, is news for the line and for a person."""
+        if reason is not told:
+            self.notice(why)
+            self.mailbox.put(fault_now(f"{self.source.name}#closed", reason, why, self.source.name))
+        return reason
 
     def _keep_pace(self, due_s: float) -> float:
         if not self._period_s:
@@ -95,3 +120,11 @@ class Capture(threading.Thread):
         due_s = max(due_s + self._period_s, time.monotonic())
         self._stopping.wait(due_s - time.monotonic())
         return due_s
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds before each attempt: doubled up to a limit, each shortened at random, so that cameras on one switch are not in step."""
+    pause_s = _FIRST_RETRY_S
+    while True:
+        yield pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - not for security
+        pause_s = min(2 * pause_s, _SLOWEST_RETRY_S)

@@ -10,18 +10,18 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lad_edge.errors import EngineError, SinkError, SourceError
+from lad_edge.sources.source import fault_now
 from lad_edge.stream.capture import Capture, Pace
 from lad_edge.stream.mailbox import Mailbox
 from lad_edge.stream.stats import Stats
-from lad_edge.stream.video import fault_now
 from lad_edge.values import Frame, Reason, Result, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lad_edge.inspector import Inspector
+    from lad_edge.sources.source import Source
     from lad_edge.stream.sinks import Sink
-    from lad_edge.stream.sources import Source
 
 _POLL_S = 0.05  # how late a stop may be noticed; frames wake the loop at once
 _OPEN_TIMEOUT_S = 15.0
@@ -150,11 +150,11 @@ class Line:
         if frames:
             self._last_take_s = now_s
             self._lost = frames[-1].fault is Reason.CAMERA_LOST
-        elif self.source.live and not self._lost and now_s - self._last_take_s > self.options.stall_s:
+        elif self.source.free_running and not self._lost and now_s - self._last_take_s > self.options.stall_s:
             self._lost = True
             detail = f"{self.source.name} has delivered nothing for {self.options.stall_s:g} s"
             self.options.notice(detail)
-            self.mailbox.put(fault_now(f"{self.source.name}#silent", Reason.CAMERA_LOST, detail))
+            self.mailbox.put(fault_now(f"{self.source.name}#silent", Reason.CAMERA_LOST, detail, self.source.name))
 
     def _leave_none_behind(self) -> None:
         with self._writing:

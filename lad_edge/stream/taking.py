@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from lad_edge.stream.sources import Source
+    from lad_edge.sources.source import Source
     from lad_edge.values import Frame
 
 SILENT_S = 5.0  # without a picture after it has opened, a source is given up

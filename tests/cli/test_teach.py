@@ -223,7 +223,7 @@ def test_unreadable_pictures_are_skipped_when_asked(good: Path, out: Path, capfd
         ((), 1, "good parts are needed"),
         (("--source", "nowhere"), 5, "does not exist"),
         (("--camera", "4711", "--quiet"), 5, "/dev/video4711"),
-        (("--camera", "front"), 1, "--camera takes an index"),
+        (("--camera", "front"), 5, "front does not exist"),
         (("--camera", "4711", "--good", "3"), 2, "ask for more: --good"),
         (("--camera", "4711", "--policy", "conformal:1%"), 2, "needs the scores of 99 good images"),
         (("--camera", "4711", "--source", "http://127.0.0.1:9/x"), 1, "one camera or stream"),

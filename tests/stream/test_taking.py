@@ -13,8 +13,8 @@ from scripted import ScriptedSource, Step, frame, lost
 
 from lad_edge.errors import SinkError, SourceError
 from lad_edge.images import read_image
+from lad_edge.sources.source import fault_now
 from lad_edge.stream.taking import KeptPictures, Shutter
-from lad_edge.stream.video import fault_now
 from lad_edge.values import Frame, Reason
 
 

@@ -11,8 +11,13 @@ import pytest
 import tiny
 
 from lad_edge.errors import SourceError, UsageError
-from lad_edge.stream.sources import Converted, Source, open_camera, open_source
-from lad_edge.stream.video import CameraSource, UrlSource, redacted
+from lad_edge.sources.child import DriverSource
+from lad_edge.sources.converted import Converted
+from lad_edge.sources.hot_folder import HotFolder
+from lad_edge.sources.opening import open_source
+from lad_edge.sources.pattern import Pattern
+from lad_edge.sources.source import Source
+from lad_edge.sources.uri import parse, redacted
 from lad_edge.values import Frame, Reason
 
 FRAMES = 20
@@ -137,29 +142,69 @@ def test_a_scheme_outside_the_list_is_refused(text: str) -> None:
         open_source(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("rstp://a/b", "did you mean rtsp://"),
+        ("genican://1", "did you mean genicam://"),
+        ("pattern://64x64?fsp=3", "did you mean 'fps'"),
+        ("pattern://64x64?format=bgr", "did you mean 'bgr8'"),
+        ("dir://x?ready=stabel", "did you mean 'stable'"),
+        ("genicam://1?trigger=lines", "did you mean 'line'"),
+        ("pattern://64", "WIDTHxHEIGHT"),
+        ("pattern://64x64?fps=fast", "number of at least 0"),
+        ("gst://", "needs a pipeline"),
+        ("v4l2://0?silence=0", "above 0"),
+    ],
+)
+def test_a_wrong_word_is_answered_with_the_right_one(text: str, near: str) -> None:
+    with pytest.raises(UsageError, match=near):
+        open_source(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "name", "free_running"),
+    [
+        ("0", DriverSource, "camera0", True),
+        ("/dev/video2", DriverSource, "camera2", True),
+        ("v4l2:///dev/video0?size=640x480&fps=30&format=MJPG", DriverSource, "camera0", True),
+        ("v4l2:///dev/v4l/by-id/usb-cam", DriverSource, "/dev/v4l/by-id/usb-cam", True),
+        ("rtsp://u:p@h/s#transport=udp", DriverSource, "rtsp://***@h/s", True),
+        ("https://h/s?key=k", DriverSource, "https://h/s?***", True),
+        ("genicam://SN-1?exposure=5000&gain=3", DriverSource, "genicam:SN-1", True),
+        ("genicam://SN-1?trigger=line", DriverSource, "genicam:SN-1", False),
+        ("gst://videotestsrc ! videoconvert", DriverSource, "gst", True),
+        ("dir:///tmp?ready=rename", HotFolder, "tmp", False),
+        ("pattern://64x48?fps=5", Pattern, "pattern", True),
+    ],
+)
+def test_one_uri_is_one_live_source(text: str, kind: type, name: str, free_running: bool) -> None:
+    source = open_source(text)
+    assert isinstance(source, kind)
+    assert (source.name, source.live, source.free_running) == (name, True, free_running)
+
+
+def test_what_a_uri_says_is_read_as_it_is_written() -> None:
+    uri = parse("genicam://Aravis-GVC%2001?exposure=5000&size=640x480")
+    assert (uri.address, uri.number("exposure", 0), uri.pair("size")) == ("Aravis-GVC 01", 5000, (640, 480))
+    assert parse("gst://filesrc location=/a?b#c ! decodebin").address == "filesrc location=/a?b#c ! decodebin"
+    assert parse("rtsp://h/s?channel=1#silence=5").address == "rtsp://h/s?channel=1"
+
+
 def test_a_file_url_is_a_file(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a b.png"), tiny.good_picture(1))
     assert len(everything(open_source((tmp_path / "a b.png").as_uri()))) == 1
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "videos/0"])
-def test_a_camera_is_an_index_or_a_device(text: str) -> None:
-    with pytest.raises(UsageError, match="--camera"):
-        open_camera(text)
-
-
 def test_a_camera_that_is_not_there_names_what_is_there() -> None:
-    camera = open_camera("4711")
-    assert isinstance(camera, CameraSource)
-    assert camera.live
     with pytest.raises(SourceError, match=r"/dev/video4711 does not open: .*ls /dev/video\*"):
-        camera.open()
+        open_source("4711").open()
 
 
 def test_the_frames_of_a_camera_that_has_gone_say_so() -> None:
-    frame = CameraSource(4711).read()
+    frame = open_source("4711").read()
     assert frame is not None
-    assert frame.fault is Reason.CAMERA_LOST
+    assert (frame.fault, frame.source) == (Reason.CAMERA_LOST, "camera4711")
 
 
 @pytest.mark.parametrize(
@@ -175,12 +220,16 @@ def test_credentials_are_never_shown(url: str, shown: str) -> None:
     assert redacted(url) == shown
 
 
-def test_a_stream_that_does_not_open_keeps_its_password(capfd: pytest.CaptureFixture[str]) -> None:
-    source = UrlSource("http://user:secret@127.0.0.1:9/stream?key=secret")
-    with pytest.raises(SourceError) as caught:
+@pytest.mark.parametrize("scheme", ["http", "rtsp"])
+def test_a_stream_that_does_not_open_keeps_its_password(scheme: str, capfd: pytest.CaptureFixture[str]) -> None:
+    source = open_source(f"{scheme}://user:secret@127.0.0.1:9/stream?key=secret")
+    with pytest.raises(SourceError, match="does not open") as caught:
         source.open()
+    assert isinstance(source, DriverSource)
+    words = Path(f"/proc/{source.process.pid}/cmdline").read_text()
+    source.close()
     output = capfd.readouterr()
-    assert "secret" not in str(caught.value) + source.name + output.out + output.err
+    assert "secret" not in str(caught.value) + source.name + output.out + output.err + words
 
 
 def test_colour_is_converted_only_when_asked(tmp_path: Path) -> None:

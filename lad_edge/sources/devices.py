@@ -1,0 +1,35 @@
+"""The devices of this machine: which V4L2 cameras there are, and why one of them may not open."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lad_edge.errors import SourceError
+
+_NODES, _CLASS = Path("/dev"), Path("/sys/class/video4linux")
+
+
+def v4l2_devices() -> list[str]:
+    """/dev/video0 and so on, by number; nodes of one camera that carry no pictures are among them."""
+    return sorted((str(path) for path in _NODES.glob("video*")), key=lambda path: (len(path), path))
+
+
+def v4l2_name(device: str) -> str:
+    """What the driver calls the camera; empty if the kernel does not say."""
+    try:
+        return (_CLASS / Path(device).name / "name").read_text().strip()
+    except OSError:
+        return ""
+
+
+def check_v4l2(device: str) -> None:
+    """Raises SourceError for a device that cannot be opened by this user, and says what to do."""
+    found = v4l2_devices()
+    if not Path(device).exists():
+        seen = f"the machine has {', '.join(found)}" if found else "the machine has no /dev/video*"
+        raise SourceError(f"the camera {device} does not open: {seen}; plug it in and look with 'ls /dev/video*'")
+    if not os.access(device, os.R_OK | os.W_OK):
+        raise SourceError(
+            f"the camera {device} does not open: no permission; run 'sudo usermod -aG video $USER' and log in again"
+        )

@@ -1,0 +1,111 @@
+"""One URI goes in, the source behind it comes out: the only table of which scheme is which class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lad_edge.errors import SourceError, UsageError
+from lad_edge.images import IMAGE_SUFFIXES
+from lad_edge.sources.child import DriverSource, Limits
+from lad_edge.sources.devices import check_v4l2
+from lad_edge.sources.folder import FolderSource, images_in
+from lad_edge.sources.hot_folder import HotFolder
+from lad_edge.sources.pattern import Pattern
+from lad_edge.sources.uri import NETWORK, SourceUri, parse, redacted
+from lad_edge.sources.video import VideoSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lad_edge.sources.source import Source
+
+Size = tuple[int, int]  # width, height
+
+# How long a driver may stay silent. A failed read of OpenCV ends by itself earlier: it is set to a third of that.
+_V4L2_SILENCE_S, _STREAM_SILENCE_S, _GENICAM_SILENCE_S = 2.0, 2.0, 1.0
+
+
+def open_source(text: str, size: Size | None = None) -> Source:
+    """`0`, a path or a URI → its source, which is opened later. size: asked of cameras that can choose, None = theirs.
+
+    Raises UsageError for words that mean no source, SourceError for a file or folder that is not there.
+    """
+    uri = parse(text)
+    return _CLASSES[uri.scheme](uri, size)
+
+
+def _file(uri: SourceUri, _: Size | None) -> Source:
+    path = Path(uri.address)
+    if path.is_dir():
+        return FolderSource(path, images_in(path))
+    if not path.is_file():
+        raise SourceError(f"the source {path} does not exist; give a video, an image, a folder of images or a URI")
+    return FolderSource(path.parent, [path]) if path.suffix.lower() in IMAGE_SUFFIXES else VideoSource(path)
+
+
+def _hot_folder(uri: SourceUri, _: Size | None) -> Source:
+    return HotFolder(uri)
+
+
+def _pattern(uri: SourceUri, _: Size | None) -> Source:
+    return Pattern(uri)
+
+
+def _v4l2(uri: SourceUri, size: Size | None) -> Source:
+    device = uri.address
+    number = device.removeprefix("/dev/video")
+    request = _request(uri, uri.pair("size") or size) | {"silence": _silence_s(uri, _V4L2_SILENCE_S)}
+    return DriverSource(
+        f"camera{number}" if number.isdecimal() else device,
+        "v4l2",
+        request,
+        Limits(silence_s=_silence_s(uri, _V4L2_SILENCE_S)),
+        check=lambda: check_v4l2(device),
+    )
+
+
+def _stream(uri: SourceUri, _: Size | None) -> Source:
+    silence_s = _silence_s(uri, _STREAM_SILENCE_S)
+    transport = uri.choice("transport", "tcp", "udp")
+    request = {"url": uri.address, "transport": transport, "silence": silence_s}
+    driver = "mjpeg" if uri.scheme in ("http", "https") else "rtsp"
+    return DriverSource(redacted(uri.address), driver, request, Limits(silence_s=silence_s))
+
+
+def _genicam(uri: SourceUri, size: Size | None) -> Source:
+    triggered = uri.choice("trigger", "off", "software", "line") != "off"
+    request = _request(uri, uri.pair("size") or size) | {"serial": uri.address}
+    limits = Limits(silence_s=_silence_s(uri, _GENICAM_SILENCE_S), open_s=10.0)
+    return DriverSource(f"genicam:{uri.address or 'any'}", "genicam", request, limits, free_running=not triggered)
+
+
+def _gst(uri: SourceUri, _: Size | None) -> Source:
+    if not uri.address.strip():
+        raise UsageError(
+            "gst:// needs a pipeline, such as gst://nvarguscamerasrc ! nvvidconv ! video/x-raw,format=BGRx"
+        )
+    return DriverSource("gst", "gst", {"pipeline": uri.address}, Limits(silence_s=_STREAM_SILENCE_S, open_s=10.0))
+
+
+def _request(uri: SourceUri, size: Size | None) -> dict[str, object]:
+    return {"address": uri.address, "size": list(size or ()), "options": dict(uri.options)}
+
+
+def _silence_s(uri: SourceUri, default: float) -> float:
+    """`#silence=5` or `?silence=5`: seconds. Raises UsageError."""
+    seconds = uri.number("silence", default)
+    if not seconds:
+        raise UsageError(f"{uri.scheme}:// option silence is a time in seconds above 0; came 0")
+    return seconds
+
+
+_CLASSES: dict[str, Callable[[SourceUri, Size | None], Source]] = {
+    "file": _file,
+    "dir": _hot_folder,
+    "v4l2": _v4l2,
+    **dict.fromkeys(sorted(NETWORK), _stream),
+    "genicam": _genicam,
+    "gst": _gst,
+    "pattern": _pattern,
+}

@@ -1,0 +1,284 @@
+"""A driver process from the outside: start it, take its messages, give slots back, kill it when it hangs."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lad_edge.errors import MissingDependencyError
+from lad_edge.sources.ring import (
+    ALIVE,
+    HEADER_BYTES,
+    OPEN,
+    READY,
+    SLOT_BYTES,
+    SLOTS,
+    STATEMENT_SLOT,
+    Kind,
+    Message,
+    Ring,
+    make_memory,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+_START_S = 20.0  # imports on a slow and busy machine
+_TEARDOWN_S = 0.5  # for a driver to give its camera back
+_KEPT = (
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "PATH",
+    "TMPDIR",
+    "TZ",
+    "XDG_RUNTIME_DIR",
+)  # nothing that loads code (reliability.md B14)
+_BINDINGS = {"genicam": ("Aravis", "0.8"), "gst": ("Gst", "1.0")}  # drivers that need GObject introspection
+_SYSTEM_PYTHON = "/usr/bin/python3"
+_PACKAGES = {
+    "genicam": "python3-gi gir1.2-aravis-0.8",
+    "gst": "python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-good",
+}
+
+
+class Hung(Exception):  # noqa: N818 - it is the driver that hangs
+    """Nothing came in time, or what came was no message: the process was killed."""
+
+
+class Beat:
+    """What comes between messages: READY, the process waits for the word to open; ALIVE, it waits for a picture."""
+
+    def __init__(self, byte: int) -> None:
+        self.ready = byte == READY
+
+
+class Lease:
+    """Pixels in a slot that nobody else writes; the slot is given back when the last array on it is gone."""
+
+    def __init__(self, process: DriverProcess, slot: int, dtype: str, shape: Sequence[int]) -> None:
+        self._process, self._slot = process, slot
+        address = process.address + slot * SLOT_BYTES + HEADER_BYTES
+        self.__array_interface__ = {"data": (address, False), "shape": tuple(shape), "typestr": dtype, "version": 3}
+
+    def __del__(self) -> None:
+        self._process.give_back(self._slot)
+
+
+class DriverProcess:
+    """One memory, and one process after the other that fills it."""
+
+    def __init__(self, driver: str, request: Mapping[str, object], command: Sequence[str] = ()) -> None:
+        """command: what is started instead of `lad_edge.sources.worker DRIVER`; gets the two descriptors as its last arguments."""
+        self.driver, self.request, self._command = driver, request, list(command)
+        self._memory = make_memory()
+        self._ring = Ring(self._memory)
+        self.address = int(np.frombuffer(self._ring.memory, np.uint8).ctypes.data)
+        self._leased: set[int] = set()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._messages = -1
+        self._interruption = os.eventfd(0, os.EFD_CLOEXEC)
+        self._lock = threading.RLock()  # slots come back from any thread, even out of the garbage collector
+
+    @property
+    def running(self) -> bool:
+        """Whether a process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, for people and tests."""
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether `interrupt` was called."""
+        return bool(select.select([self._interruption], [], [], 0)[0])
+
+    def open(self, timeout_s: float) -> Message:
+        """Starts a process if none is ready, tells it to open, returns OPENED or LOST. Raises Hung, MissingDependencyError."""
+        if not (self.running and self._is_ready(_TEARDOWN_S)):
+            self.kill()
+            self._start()
+            if not self._is_ready(_START_S):
+                self.kill()
+                raise Hung("its process did not start")
+        self._command_byte(OPEN)
+        message = self.next(timeout_s)
+        if isinstance(message, Beat):
+            self.kill()
+            raise Hung("its process lost the thread")
+        return message
+
+    def next(self, timeout_s: float) -> Message | Beat:
+        """The next message. Raises Hung, after it has killed the process; InterruptedError after `interrupt`."""
+        ready, _, _ = select.select([self._messages, self._interruption], [], [], timeout_s)
+        if self._interruption in ready:
+            raise InterruptedError
+        byte = os.read(self._messages, 1) if ready else b""
+        if not byte:
+            why = f"it has said nothing for {timeout_s:g} s" if not ready else f"its process {self._end()}"
+            self.kill()
+            raise Hung(why)
+        if byte[0] in (READY, ALIVE):
+            return Beat(byte[0])
+        return self._checked(byte[0])
+
+    def text(self, message: Message) -> str:
+        """The words of the message that came last; its slot may be used again afterwards."""
+        words = self._ring.read_text(STATEMENT_SLOT, message.bytes)
+        self.give_back(STATEMENT_SLOT)
+        return words
+
+    def picture(self, slot: int, dtype: str, shape: Sequence[int]) -> NDArray[np.generic]:
+        """The pixels of a slot: in place while another slot is free, as a copy when the reader holds all but the last one."""
+        self._leased.add(slot)
+        view: NDArray[np.generic] = np.asarray(Lease(self, slot, dtype, shape))
+        return view if len(self._leased) < SLOTS - 2 else view.copy()
+
+    def give_back(self, slot: int) -> None:
+        """The slot may be filled again."""
+        with self._lock:
+            self._leased.discard(slot)
+            self._command_byte(slot)
+
+    def interrupt(self) -> None:
+        """Ends a wait, now or later; from any thread."""
+        os.eventfd_write(self._interruption, 1)
+
+    def kill(self) -> None:
+        """Ends the process at once, wherever it is."""
+        with self._lock:
+            process, self._process = self._process, None
+            if process is None:
+                return
+            process.kill()
+            process.wait()
+            if process.stdin is not None:
+                with suppress(OSError):
+                    process.stdin.close()
+            os.close(self._messages)
+
+    def end(self) -> None:
+        """Lets the driver give its camera back, then ends the process."""
+        with self._lock:
+            if self._process is not None and self._process.stdin is not None:
+                with suppress(OSError):
+                    self._process.stdin.close()
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_TEARDOWN_S)
+        self.kill()
+
+    def __del__(self) -> None:
+        self.kill()
+        os.close(self._memory)
+        os.close(self._interruption)
+
+    def _start(self) -> None:
+        words = json.dumps(dict(self.request))
+        self._ring.write(STATEMENT_SLOT, Message(Kind.REQUEST, bytes=self._ring.write_text(STATEMENT_SLOT, words)))
+        self._messages, theirs = os.pipe2(os.O_CLOEXEC)
+        command = self._command or [interpreter(self.driver), "-s", "-m", "lad_edge.sources.worker", self.driver]
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - the command is ours
+                [*command, str(self._memory), str(theirs)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # drivers print addresses with passwords
+                env=environment(),
+                cwd="/",
+                pass_fds=(self._memory, theirs),
+                start_new_session=True,
+                bufsize=0,
+            )
+        finally:
+            os.close(theirs)
+        for slot in set(range(SLOTS)) - self._leased:
+            self._command_byte(slot)
+
+    def _is_ready(self, timeout_s: float) -> bool:
+        """Waits for READY; passes over what a lost driver still had to say."""
+        limit_s = time.monotonic() + timeout_s
+        try:
+            while (left_s := limit_s - time.monotonic()) > 0:
+                message = self.next(left_s)
+                if isinstance(message, Beat):
+                    if message.ready:
+                        return True
+                else:
+                    self.give_back(self.slot)
+        except Hung:
+            pass
+        return False
+
+    def _checked(self, slot: int) -> Message:
+        """Raises Hung for a header that makes no sense."""
+        try:
+            if slot >= SLOTS:
+                raise ValueError(f"there is no slot {slot}")
+            message = self._ring.read(slot)
+        except ValueError as exc:
+            self.kill()
+            raise Hung(f"its process wrote nonsense: {exc}") from exc
+        self.slot = slot
+        return message
+
+    def _command_byte(self, byte: int) -> None:
+        with self._lock, suppress(OSError, ValueError):  # gone, or closed: the next process is told anew
+            if self._process is not None and self._process.stdin is not None:
+                self._process.stdin.write(bytes([byte]))
+
+    def _end(self) -> str:
+        if self._process is None:
+            return "is gone"
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_TEARDOWN_S)
+        code = self._process.returncode
+        return "closed its pipe" if code is None else f"died of signal {-code}" if code < 0 else f"ended with {code}"
+
+
+def environment() -> dict[str, str]:
+    """What a driver process gets to see, and where it finds lad_edge."""
+    here = str(Path(__file__).resolve().parents[2])
+    return {name: os.environ[name] for name in _KEPT if name in os.environ} | {"PYTHONPATH": here}
+
+
+def interpreter(driver: str) -> str:
+    """The Python that has the driver's bindings: this one, or that of the system. Raises MissingDependencyError."""
+    if driver not in _BINDINGS or _has_bindings(sys.executable, driver):
+        return sys.executable
+    if _has_bindings(_SYSTEM_PYTHON, driver):
+        return _SYSTEM_PYTHON
+    raise MissingDependencyError(
+        f"{driver}:// needs {_BINDINGS[driver][0]} with its GObject introspection; sudo apt install {_PACKAGES[driver]}"
+    )
+
+
+_with_bindings: dict[tuple[str, str], bool] = {}
+
+
+def _has_bindings(python: str, driver: str) -> bool:
+    if (python, driver) not in _with_bindings:
+        namespace, version = _BINDINGS[driver]
+        test = f"import gi; gi.require_version('{namespace}', '{version}'); import gi.repository.{namespace}"
+        found = (
+            Path(python).exists()
+            and not subprocess.run(  # noqa: S603 - the command is ours
+                [python, "-s", "-c", test], env=environment(), cwd="/", capture_output=True, check=False
+            ).returncode
+        )
+        _with_bindings[python, driver] = bool(found)
+    return _with_bindings[python, driver]

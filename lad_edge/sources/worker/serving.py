@@ -1,0 +1,154 @@
+"""The loop of a driver process: wait for the word to open, open, send frames until the driver gives up, and again."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lad_edge.sources.ring import ALIVE, OPEN, READY, SLOTS, STATEMENT_SLOT, Kind, Message, Ring
+from lad_edge.sources.worker.driver import DriverError, Shot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lad_edge.sources.worker.driver import Driver
+
+_PR_SET_PDEATHSIG = 1
+
+
+class ParentGone(Exception):  # noqa: N818 - the end, not an error
+    """The other end of the pipe is closed."""
+
+
+class Outlet:
+    """The driver's end of the ring and of its two pipes."""
+
+    def __init__(self, memory: int, commands: int, messages: int) -> None:
+        """File descriptors: the memory, a pipe to read from, a pipe to write to."""
+        self.ring = Ring(memory)
+        self._commands, self._messages = commands, messages
+        self._free: list[int] = []  # the one freed last is taken first: it is still in the cache
+        self._sequence = 0
+
+    def wait_for_open(self) -> None:
+        """Says that it is ready, and returns at the word to open. Raises ParentGone."""
+        self._tell(READY)
+        while not self._take_commands():
+            pass
+
+    def room(self) -> int | None:
+        """A slot that may be filled; None if the parent holds them all."""
+        os.set_blocking(self._commands, False)
+        with suppress(BlockingIOError):
+            self._take_commands()
+        os.set_blocking(self._commands, True)
+        pictures = [slot for slot in self._free if slot != STATEMENT_SLOT]
+        return pictures[-1] if pictures else None
+
+    def alive(self) -> None:
+        """Nothing came, and nothing is wrong."""
+        self._tell(ALIVE)
+
+    def send(self, slot: int, message: Message) -> None:
+        """A picture that lies in the slot."""
+        self._sequence += 1
+        self._free.remove(slot)
+        self.ring.write(slot, replace(message, sequence=self._sequence))
+        self._tell(slot)
+
+    def say(self, message: Message, text: str) -> None:
+        """Words, through the slot that is kept for them; the parent reads it at once."""
+        while STATEMENT_SLOT not in self._free:
+            self._take_commands()
+        self.send(STATEMENT_SLOT, replace(message, bytes=self.ring.write_text(STATEMENT_SLOT, text)))
+
+    def _take_commands(self) -> bool:
+        """Waits for at least one command; True if OPEN was among them. Raises ParentGone, BlockingIOError."""
+        commands = os.read(self._commands, 4 * SLOTS)
+        if not commands:
+            raise ParentGone
+        self._free += [command for command in commands if command != OPEN]
+        return OPEN in commands
+
+    def _tell(self, byte: int) -> None:
+        try:
+            os.write(self._messages, bytes([byte]))
+        except BrokenPipeError as exc:
+            raise ParentGone from exc
+
+
+def serve(outlet: Outlet, make_driver: Callable[[], Driver]) -> None:
+    """Opens and reads for as long as the parent lives; each time with a driver made anew."""
+    with suppress(ParentGone):
+        while True:
+            outlet.wait_for_open()
+            _run(outlet, make_driver())
+
+
+def die_with_parent() -> None:
+    """The kernel kills this process with the thread that started it, even while a driver hangs; Ctrl-C and core files are not for it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _run(outlet: Outlet, driver: Driver) -> None:
+    try:
+        outlet.say(Message(Kind.OPENED), driver.open())
+        _forward(outlet, driver)
+    except DriverError as exc:
+        outlet.say(Message(Kind.LOST, reason=exc.reason), str(exc))
+    except ParentGone:
+        raise
+    except Exception as exc:  # of a driver's library: its types are known in its own file only
+        outlet.say(Message(Kind.LOST, reason="CAMERA_LOST"), f"{type(exc).__name__}: {exc}")
+    finally:
+        with suppress(Exception):
+            driver.close()
+
+
+def _forward(outlet: Outlet, driver: Driver) -> None:
+    dropped = missing = 0
+    while True:
+        slot = outlet.room()
+        shot = driver.read(None if slot is None else outlet.ring.pixels(slot))
+        if shot is None:
+            outlet.alive()
+            continue
+        missing += shot.missing
+        if slot is None:
+            dropped += 1
+            continue
+        message = _message(shot, dropped, missing)
+        dropped = missing = 0
+        if shot.fault:
+            outlet.say(message, shot.detail)
+        else:
+            outlet.send(slot, message)
+
+
+def _message(shot: Shot, dropped: int, missing: int) -> Message:
+    return Message(
+        Kind.FAULT if shot.fault else Kind.FRAME,
+        device_id=shot.device_id,
+        captured_ns=shot.captured_ns,
+        utc_ns=shot.utc_ns,
+        width=shot.width,
+        height=shot.height,
+        bytes=shot.bytes,
+        dropped=dropped,
+        missing=missing,
+        pixel_format=shot.pixel_format,
+        reason=shot.fault,
+    )
+
+
+def now() -> tuple[int, int]:
+    """The moment of a capture: monotonic and wall clock in ns."""
+    return time.monotonic_ns(), time.time_ns()
