@@ -14,7 +14,7 @@ from lad_edge import thresholds
 from lad_edge.bundle import Calibration, Contract, Policy
 from lad_edge.errors import DataError
 from lad_edge.runtime import Runtime, stated
-from lad_edge.scoring import SCORERS, FrameScorer, Normalisation, Setup
+from lad_edge.scoring import FrameScorer, Normalisation, Setup, open_on_best_line
 
 Image = NDArray[np.uint8]
 
@@ -82,7 +82,7 @@ class Pipeline:
             pixel_format=self.contract.pixel_format,
             tables=self.parts.tables,
         )
-        return SCORERS[self.detector](setup)
+        return open_on_best_line(self.detector, setup)
 
 
 def calibrate(

@@ -37,7 +37,8 @@ _MOST_REGIONS = 32  # the strongest ones; a map of noise would make a record of 
 class Options:
     """How to inspect; everything else stands in the bundle.
 
-    threshold: replaces the calibrated one; deadline_ms, max_age_ms: see `gate.Limits`; live: see `gate.Gate`.
+    threshold: replaces the calibrated one; deadline_ms, max_age_ms: see `gate.Limits`; live: see `gate.Gate`. cuda_graph: False = on a GPU
+    the steps of a frame are enqueued one by one, to compare.
     maps_for: verdicts whose results carry their own copy of the anomaly map.
     """
 
@@ -48,6 +49,7 @@ class Options:
     deadline_ms: float | None = None
     max_age_ms: float | None = None
     live: bool = False
+    cuda_graph: bool = True
     maps_for: Collection[Verdict] = field(default_factory=lambda: frozenset(Verdict))
 
 
@@ -76,11 +78,11 @@ class Inspector:
     def __init__(self, bundle: Bundle, options: Options | None = None) -> None:
         self.bundle, self.options = bundle, options or Options()
         with ExitStack() as if_it_fails:
+            self._scorers: OrderedDict[tuple[object, ...], FrameScorer] = OrderedDict()
             self.runtime = _open_engine(bundle, self.options)
-            if_it_fails.callback(self.runtime.close)
+            if_it_fails.callback(self.close)
             self.calibration = bundle.calibration(self.runtime.precision)
             self.gate = Gate(bundle.manifest.contract, self._limits(), live=self.options.live)
-            self._scorers: OrderedDict[tuple[object, ...], FrameScorer] = OrderedDict()
             self._calls = 0
             self.self_test()
             if_it_fails.pop_all()
@@ -89,6 +91,11 @@ class Inspector:
     def threshold(self) -> float:
         """The limit in force: the caller's, else the bundle's."""
         return self.gate.limits.threshold
+
+    @property
+    def frame_path(self) -> str:
+        """How frames of the geometry seen last run, in words: kernels on the CPU (and why, beside a GPU engine), or one CUDA graph."""
+        return next(reversed(self._scorers.values())).line.where
 
     def __call__(self, image: NDArray[np.uint8], pixel_format: str | None = None) -> Result:
         """Inspects one picture that was captured just now: (H, W, 3) uint8 is taken as BGR, (H, W) as mono8."""
@@ -126,6 +133,8 @@ class Inspector:
 
     def close(self) -> None:
         """Frees the engine; the inspector cannot be used afterwards."""
+        for scorer in self._scorers.values():
+            scorer.close()
         self._scorers.clear()
         self.runtime.close()
 
@@ -172,10 +181,11 @@ class Inspector:
         key = (*image.shape, pixel_format)
         scorer = self._scorers.get(key)
         if scorer is None:
-            scorer = open_scorer(self.bundle, self.runtime, image.shape, pixel_format)
+            graph = self.options.cuda_graph
+            scorer = open_scorer(self.bundle, self.runtime, image.shape, pixel_format, cuda_graph=graph)
             self._scorers[key] = scorer
             if len(self._scorers) > _PLANS:
-                self._scorers.popitem(last=False)
+                self._scorers.popitem(last=False)[1].close()
         self._scorers.move_to_end(key)
         return scorer
 

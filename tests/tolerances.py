@@ -42,6 +42,9 @@ MASKED_RIDGE = Tolerance(
     0, 1e-4, "tables in steps of 1/32767 of the largest value of a row, relative to the largest distance of the map"
 )
 SMALL_MAPS = Tolerance(2e-6, 1e-6, "float32 where numpy has float64 in places; own exp; sums of some hundred terms")
+LINES = Tolerance(
+    2e-4, 1e-5, "PREPROCESS through a network that amplifies it, then kernels in other orders of summation"
+)
 QUANTILES = Tolerance(
     1e-12, 1e-300, "order statistics are exact; float64 interpolation is written differently in numpy"
 )

@@ -1,4 +1,4 @@
-"""CUDA through pycuda: one context, a stream, events, pinned and device arrays. Nothing else imports pycuda.
+"""CUDA through pycuda: one context, streams, events, pinned and device arrays. Nothing else imports pycuda.
 
 A device array has `__cuda_array_interface__`, a stream its handle as an integer: the kernels of `lad_edge.kernels.cuda` and
 TensorRT take both.
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: nobody's work on the default stream holds ours up
+_ALIGNMENT = 256  # bytes: of every array in a block, as the driver aligns each allocation
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may go on using CUDA while a frame is captured
 
 
@@ -40,8 +41,7 @@ class Cuda:
         with _translated(driver):
             driver.init()
             self.context: Any = driver.Device(ordinal).retain_primary_context()
-        with self.active():
-            self.stream = Stream(driver.Stream(_NON_BLOCKING))
+        self.stream = self.new_stream()
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -68,6 +68,36 @@ class Cuda:
         with self.active():
             return DeviceArray(shape, kind, _driver().mem_alloc(prod(shape) * kind.itemsize))
 
+    def put(self, values: NDArray[Any]) -> DeviceArray:
+        """Return a copy of an array on the GPU."""
+        made = self.array(values.shape, values.dtype)
+        with self.active():
+            self.stream.upload(np.ascontiguousarray(values), made)
+            self.stream.synchronize()
+        return made
+
+    def get(self, array: DeviceArray) -> NDArray[Any]:
+        """Return what an array on the GPU holds when everything that was enqueued is done."""
+        copy = np.empty(array.shape, array.dtype)
+        with self.active():
+            self.stream.download(array, copy)
+            self.stream.synchronize()
+        return copy
+
+    def mirror(self) -> Mirror:
+        """Return an empty set of arrays that come to the host together."""
+        return Mirror(self)
+
+    def new_stream(self) -> Stream:
+        """Return a stream that goes on beside the others."""
+        with self.active():
+            return Stream(_driver().Stream(_NON_BLOCKING))
+
+    def event(self) -> Event:
+        """Return a mark that stands nowhere yet; see `Stream.record`."""
+        with self.active():
+            return Event(_driver().Event())
+
     def close(self) -> None:
         """Let go of the context; arrays and streams made with it must be gone or unused."""
         if self.context is not None:
@@ -82,15 +112,29 @@ class Cuda:
 
 
 class DeviceArray:
-    """C-contiguous memory on the GPU."""
+    """C-contiguous memory on the GPU. allocation: keeps it and is its address, as an integer; offset: in bytes."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], allocation: Any) -> None:
-        self.shape, self.dtype, self._allocation = shape, dtype, allocation
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], allocation: Any, offset: int = 0) -> None:
+        self.shape, self.dtype, self._allocation, self._offset = shape, dtype, allocation, offset
 
     @property
     def pointer(self) -> int:
         """Address on the device."""
-        return int(self._allocation)
+        return int(self._allocation) + self._offset
+
+    def __getitem__(self, part: int | slice) -> DeviceArray:
+        """Return one entry of the first axis, or several in a row; nothing is copied."""
+        entries = range(self.shape[0])[part]
+        inner = self.shape[1:]
+        if isinstance(entries, int):
+            first, shape = entries, inner
+        elif entries.step == 1 and entries:
+            first, shape = entries.start, (len(entries), *inner)
+        else:
+            raise IndexError(f"a part of an array on the GPU is one entry or several in a row, not [{part}]")
+        return DeviceArray(
+            shape, self.dtype, self._allocation, self._offset + first * prod(inner) * self.dtype.itemsize
+        )
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -102,6 +146,56 @@ class DeviceArray:
             "strides": None,
             "version": 3,
         }
+
+
+class Mirror:
+    """Arrays on the GPU in one block of memory, and pinned copies of them: one transfer brings all of them to the host.
+
+    They are named one by one and allocated together: `open` comes between the last name and the first use.
+    """
+
+    def __init__(self, cuda: Cuda) -> None:
+        self._cuda, self._bytes = cuda, 0
+        self._offsets: dict[int, tuple[DeviceArray, int]] = {}  # by identity of the array
+        self._block: DeviceArray | None = None
+        self._pinned: NDArray[np.uint8] | None = None
+
+    def __int__(self) -> int:
+        """Address of the block."""
+        if self._block is None:
+            raise EngineError("the arrays of a mirror are used before it is open")
+        return self._block.pointer
+
+    def array(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> DeviceArray:
+        """Return an array whose values the host will see."""
+        named = DeviceArray(shape, np.dtype(dtype), self, self._bytes)
+        self._offsets[id(named)] = named, self._bytes
+        self._bytes += -(-prod(shape) * named.dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
+        return named
+
+    def open(self) -> None:
+        """Allocate the memory on both sides."""
+        self._block = self._cuda.array((self._bytes,), np.uint8)
+        self._pinned = self._cuda.pinned((self._bytes,), np.uint8)
+
+    def download(self, stream: Stream) -> None:
+        """Enqueue the transfer."""
+        assert self._block is not None  # noqa: S101 - opened
+        assert self._pinned is not None  # noqa: S101 - opened
+        stream.download(self._block, self._pinned)
+
+    def on_host(self, array: DeviceArray) -> NDArray[Any] | None:
+        """Return a view of the pinned copy of one of its arrays, None for any other array."""
+        found = self._offsets.get(id(array))
+        if found is None or self._pinned is None:
+            return None
+        size = prod(array.shape) * array.dtype.itemsize
+        return self._pinned[found[1] : found[1] + size].view(array.dtype).reshape(array.shape)
+
+    def close(self) -> None:
+        """Free the memory; views of the pinned copies keep theirs."""
+        self._block = self._pinned = None
+        self._offsets.clear()
 
 
 class Stream:
@@ -123,11 +217,15 @@ class Stream:
         """Copy from the GPU into a pinned array."""
         _driver().memcpy_dtoh_async(target, source.pointer, self._stream)
 
-    def record(self) -> Event:
-        """Return a mark behind everything that was enqueued so far."""
-        event = _driver().Event()
-        event.record(self._stream)
-        return Event(event)
+    def clear(self, array: DeviceArray) -> None:
+        """Set an array to zeros."""
+        _driver().memset_d8_async(array.pointer, 0, prod(array.shape) * array.dtype.itemsize, self._stream)
+
+    def record(self, event: Event | None = None) -> Event:
+        """Return a mark behind everything that was enqueued so far: `event`, which leaves its old place, or a new one."""
+        event = event or Event(_driver().Event())
+        event.event.record(self._stream)
+        return event
 
     def after(self, event: Event) -> None:
         """Let what follows here wait for a mark of another stream."""

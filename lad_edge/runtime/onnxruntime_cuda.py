@@ -16,7 +16,7 @@ from lad_edge.runtime.onnxruntime import Session, package, session_options
 if TYPE_CHECKING:
     from lad_edge.bundle import Graph
     from lad_edge.runtime import Graphs
-    from lad_edge.runtime.device import DeviceArray
+    from lad_edge.runtime.device import DeviceArray, Stream
 
 _PROVIDER = "CUDAExecutionProvider"
 _SETTINGS = {
@@ -74,11 +74,18 @@ class OnnxRuntimeCuda(OpenGraphs):
         _check_provider(role, session)
         return session
 
-    def enqueue(self, graph: str, **arrays: DeviceArray) -> None:
-        """As `TensorRtRuntime.enqueue`. Raises EngineError where pycuda is missing."""
+    def enqueue(self, graph: str, _stream: Stream | None = None, /, **arrays: DeviceArray) -> None:
+        """As `TensorRtRuntime.enqueue`, on `cuda.stream` alone: a session keeps to the stream that it was opened with.
+
+        Raises EngineError where pycuda is missing.
+        """
         if self.cuda is None:
             raise EngineError("arrays of the GPU need pycuda; pip install 'lad-edge[cuda]'")
         opened_as(graph, self.sessions).enqueue(arrays)
+
+    def cannot_capture(self) -> str:
+        """Why a frame cannot be one CUDA graph here: a session takes memory from its arena and may wait while it runs."""
+        return "ONNX Runtime allocates and copies inside of its sessions"
 
     def close(self) -> None:
         """Release the sessions, then the GPU."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from lad_edge.bundle import Device, Graph
     from lad_edge.runtime import Graphs
+    from lad_edge.runtime.device import Stream
 
 EXTRAS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}  # runtime → extra of the installation
 
@@ -63,12 +64,17 @@ class TensorRtRuntime(OpenGraphs):
             if_it_fails.pop_all()
         super().__init__(self.engines)
 
-    def enqueue(self, graph: str, **arrays: DeviceArray) -> None:
-        """Run a graph on arrays of the GPU, float32 of the graph's shapes, behind what `cuda.stream` has to do; returns at once.
+    def enqueue(self, graph: str, stream: Stream | None = None, /, **arrays: DeviceArray) -> None:
+        """Run a graph on arrays of the GPU, float32 of the graph's shapes, behind what `stream` has to do; returns at once.
 
-        To be called inside `with cuda.active():`, and as often as wanted inside `cuda.stream.capture()`.
+        stream: None = `cuda.stream`. To be called inside `with cuda.active():`, and as often as wanted inside `cuda.stream.capture()`.
         """
-        opened_as(graph, self.engines).enqueue(arrays)
+        opened_as(graph, self.engines).enqueue(arrays, stream or self.cuda.stream)
+
+    def cannot_capture(self) -> str:
+        """Why a frame cannot be one CUDA graph here; empty if it can."""
+        refusing = [role for role, engine in self.engines.items() if not engine.capturable()]
+        return f"{self.name} cannot be captured in {', '.join(refusing)}" if refusing else ""
 
     def compiled(self) -> dict[str, bytes]:
         """Return role → what TensorRT-RTX compiled for this GPU so far, to be kept in the plan; TensorRT compiles nothing."""
@@ -111,14 +117,14 @@ class _Engine:
             for name in self.graph.inputs:
                 np.copyto(self.pinned[name], buffers[name])
                 stream.upload(self.pinned[name], self.on_gpu[name])
-            self.enqueue(self.on_gpu)
+            self.enqueue(self.on_gpu, stream)
             for name in self.graph.outputs:
                 stream.download(self.on_gpu[name], self.pinned[name])
             stream.synchronize()
         for name in self.graph.outputs:
             np.copyto(buffers[name], self.pinned[name])
 
-    def enqueue(self, arrays: Mapping[str, DeviceArray]) -> None:
+    def enqueue(self, arrays: Mapping[str, DeviceArray], stream: Stream) -> None:
         """See `TensorRtRuntime.enqueue`."""
         addresses = {name: array.pointer for name, array in arrays.items()}
         if addresses != self.addresses:
@@ -126,8 +132,13 @@ class _Engine:
             for name, address in addresses.items():
                 self.context.set_tensor_address(name, address)
             self.addresses = addresses
-        if not self.context.execute_async_v3(self.cuda.stream.handle):
+        if not self.context.execute_async_v3(stream.handle):
             raise EngineError(f"graph '{self.role}': {self.graph.format} failed: {self.log.last()}")
+
+    def capturable(self) -> bool:
+        """Whether it can be captured: TensorRT-RTX knows (a kernel that it still compiles cannot), TensorRT shows it by failing."""
+        knows = getattr(self.context, "is_stream_capturable", None)
+        return knows is None or bool(knows(self.cuda.stream.handle))
 
     def compiled(self) -> bytes:
         """What was compiled for this GPU, none if nothing is."""

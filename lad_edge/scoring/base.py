@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,11 @@ from numpy.typing import NDArray
 from lad_edge.bundle import Contract
 from lad_edge.errors import EngineError
 from lad_edge.kernels import Preprocess
+from lad_edge.scoring.host_line import HostLine
 from lad_edge.values import Scores
+
+if TYPE_CHECKING:
+    from lad_edge.scoring.line import Line
 
 
 class Normalisation(Mapping[str, tuple[float, float]]):
@@ -60,7 +64,7 @@ class GraphRunner(Protocol):
 class Setup:
     """contract, parameters: of the manifest; tables: constant tensors of the bundle by name; normalisation: of the calibration.
 
-    runtime: runs the graphs; frame_shape, pixel_format: of the frames that will come.
+    runtime: runs the graphs; frame_shape, pixel_format: of the frames that will come. open_line: where the steps run.
     """
 
     contract: Contract
@@ -70,18 +74,20 @@ class Setup:
     frame_shape: tuple[int, ...]
     pixel_format: str
     tables: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    open_line: Callable[[Any], Line] = HostLine
 
     def preprocess(self) -> Preprocess:
         """Frame → normalised tensor, as the contract says."""
-        contract = self.contract
-        return Preprocess(
-            self.frame_shape,
-            contract.size,
-            roi=contract.roi,
-            swap_rb=self.pixel_format == "bgr8" and contract.channel_order == "rgb",
-            mean=contract.mean,
-            std=contract.std,
-        )
+        return Preprocess(self.frame_shape, self.contract.size, **self.pixels())
+
+    def pixels(self) -> dict[str, Any]:
+        """The settings of `kernels.Preprocess` that the contract and the frames give."""
+        return {
+            "roi": self.contract.roi,
+            "swap_rb": self.pixel_format == "bgr8" and self.contract.channel_order == "rgb",
+            "mean": self.contract.mean,
+            "std": self.contract.std,
+        }
 
     def expect(self, parameters: Collection[str]) -> None:
         """Raises EngineError unless the bundle has exactly these parameters."""
@@ -109,34 +115,33 @@ def affine(levels: tuple[float, float]) -> tuple[float, float]:
 
 
 class FrameScorer(ABC):
-    """The line that every frame goes along: preprocess, engine, kernels; subclasses make their buffers once and fill the last two."""
+    """Preprocess, networks, kernels: subclasses name the steps and buffers of their line once, and say what came out of a frame."""
 
     def __init__(self, setup: Setup) -> None:
-        self.run, self.plan = setup.runtime.run, setup.preprocess()
-        self.input = np.zeros((1, 3, *setup.contract.size), np.float32)
-        self.scores: Scores | None = None
+        self.line = setup.open_line(setup.runtime)
+        self.input = self.line.array(1, 3, *setup.contract.size)
+        self.line.preprocess(setup.frame_shape, setup.contract.size, self.input, **setup.pixels())
+        self._enqueued = False
 
     def enqueue(self, image: NDArray[Any]) -> None:
         """Score one frame (H, W, 3) or (H, W), uint8, of the geometry given at the start."""
-        started = time.perf_counter_ns()
-        self.plan(image, self.input)
-        preprocessed = time.perf_counter_ns()
-        self.infer()
-        inferred = time.perf_counter_ns()
-        scores = self.judge()
-        stages = {
-            "pre": (preprocessed - started) / 1e3,
-            "infer": (inferred - preprocessed) / 1e3,
-            "post": (time.perf_counter_ns() - inferred) / 1e3,
-        }
-        self.scores = replace(scores, stages_us=stages)
+        self.line.enqueue(image)
+        self._enqueued = True
 
     def wait(self) -> Scores:
         """The scores of the frame enqueued last; the map is a view that the next frame overwrites."""
-        if self.scores is None:
+        if not self._enqueued:
             raise EngineError("wait() was called before enqueue(); enqueue a frame first")
-        scores, self.scores = self.scores, None
-        return scores
+        self._enqueued = False
+        stages = self.line.wait()
+        started = time.perf_counter_ns()
+        scores = self.judge()
+        stages["post"] += (time.perf_counter_ns() - started) / 1e3
+        return replace(scores, stages_us=stages)
+
+    def close(self) -> None:
+        """Let go of the buffers; the engine stays open."""
+        self.line.close()
 
     @property
     @abstractmethod
@@ -144,9 +149,5 @@ class FrameScorer(ABC):
         """Branch → what the last frame gave before normalisation, views: calibration is measured on it."""
 
     @abstractmethod
-    def infer(self) -> None:
-        """Run the graphs on `input`."""
-
-    @abstractmethod
     def judge(self) -> Scores:
-        """Outputs of the graphs → scores and map."""
+        """What the steps left of the frame → scores and map."""

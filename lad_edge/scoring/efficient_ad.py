@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lad_edge.kernels import fuse, fuse_places
 from lad_edge.scoring.base import FrameScorer, Setup, affine
 from lad_edge.values import Scores
 
 GRAPH = "detector"
+BRANCHES = ("structural", "logical")
 PARAMETERS = ("border", "border_mode", "maps_side", "sigmoid")
 
 
@@ -28,41 +28,37 @@ class EfficientAdScorer(FrameScorer):
     def __init__(self, setup: Setup) -> None:
         setup.expect(PARAMETERS)
         super().__init__(setup)
-        parameters, size = setup.parameters, setup.contract.size
+        line, parameters, size = self.line, setup.parameters, setup.contract.size
         side = int(parameters["maps_side"])
-        self.maps = np.zeros((1, 2, side, side), np.float32)
-        self.fused = np.zeros(size, np.float32)
-        (scale_s, offset_s), (scale_l, offset_l) = (
-            affine(setup.normalisation[branch]) for branch in ("structural", "logical")
-        )
-        self.scale, self.offset = (scale_s, scale_l), (offset_s, offset_l)
-        self.sigmoid = bool(parameters["sigmoid"])
-        self.tail: dict[str, Any] = {
+        self.maps = line.array(1, 2, side, side)
+        self.fused = line.shown(*size)
+        line.graph(GRAPH, image=self.input, maps=self.maps)
+        scale, offset = zip(*(affine(setup.normalisation[branch]) for branch in BRANCHES), strict=True)
+        self.places = setup.normalisation.weighted_places(scale)
+        self.sigmoid = bool(parameters["sigmoid"]) and self.places is None
+        tail: dict[str, Any] = {
             "border": int(parameters["border"]),
             "border_mode": str(parameters["border_mode"]),
             "size": size,
             "out": self.fused,
         }
-        self.places = setup.normalisation.weighted_places(self.scale)
+        structural, logical = self.maps[0][0], self.maps[0][1]
+        if self.places is None:
+            tail |= {"scale": scale, "offset": offset, "sigmoid": self.sigmoid}
+            self.found = line.fuse(structural, logical, **tail)
+        else:
+            self.found = line.fuse_places(structural, logical, places=line.table(self.places), **tail)
 
     @property
     def raw(self) -> Mapping[str, NDArray[np.float32]]:
         """The two maps of the engine."""
-        return {"structural": self.maps[0, 0], "logical": self.maps[0, 1]}
-
-    def infer(self) -> None:
-        """Both maps come from one graph."""
-        self.run(GRAPH, image=self.input, maps=self.maps)
+        return dict(zip(BRANCHES, self.line.read(self.maps)[0], strict=True))
 
     def judge(self) -> Scores:
-        """Normalise, fuse, enlarge and take the maximum, in one pass."""
-        structural, logical = self.maps[0]
-        if self.places is not None:
-            found = fuse_places(structural, logical, places=self.places, **self.tail)
-            return Scores(found.score, found.structural, found.logical, found.nonfinite, self.fused)
-        found = fuse(structural, logical, scale=self.scale, offset=self.offset, sigmoid=self.sigmoid, **self.tail)
-        structural_score, logical_score = self._scaled(found.structural), self._scaled(found.logical)
-        return Scores(found.score, structural_score, logical_score, found.nonfinite, self.fused)
+        """Normalised, fused, enlarged maps and their maximum come from one kernel."""
+        found = self.found.value
+        structural, logical = self._scaled(found.structural), self._scaled(found.logical)
+        return Scores(found.score, structural, logical, found.nonfinite, self.line.read(self.fused))
 
     def _scaled(self, branch: float) -> float:
         """A branch's maximum on the scale of the score, so that both answer to one threshold."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lad_edge.kernels import distance_map, project_maps, symmetric_kl
 from lad_edge.kernels.resampling import bilinear, blurred_bilinear
 from lad_edge.scoring.base import FrameScorer, Setup
+from lad_edge.scoring.line import Array
 from lad_edge.values import Scores
+
+if TYPE_CHECKING:
+    from lad_edge.scoring.line import Line
 
 GRAPH = "detector"
 LEVELS = ("fine", "coarse")
@@ -21,30 +25,28 @@ PARAMETERS = ("blur", "channels", "heads", "layers", "modulation", "reference", 
 
 @dataclass(frozen=True)
 class Level:
-    """Buffers of one level, c channels on side × side tokens, d wide: what the graph gives, and what becomes of it.
+    """Buffers of one level, c channels on side × side tokens, d wide: what the graph gives, and the map that comes of it.
 
-    features, rebuilt: (c, side, side); queries: (layers, L, d); sigmas: (layers, L, 2·heads); keys: (layers, L, d), of the reference,
+    features, rebuilt: (1, c, side, side); queries: (layers, L, d); sigmas: (layers, L, 2·heads); keys: (layers, L, d), of the reference,
     which the graph gives if it chooses the reference by the picture (`chooses`).
     """
 
     name: str
     side: int
     chooses: bool
-    features: NDArray[np.float32]
-    rebuilt: NDArray[np.float32]
-    queries: NDArray[np.float32]
-    sigmas: NDArray[np.float32]
-    keys: NDArray[np.float32]
-    error: NDArray[np.float32]
-    divergence: NDArray[np.float32]
-    map: NDArray[np.float32]
+    features: Array
+    rebuilt: Array
+    queries: Array
+    sigmas: Array
+    keys: Array
+    map: Array
 
-    def outputs(self) -> dict[str, NDArray[np.float32]]:
+    def outputs(self) -> dict[str, Array]:
         """The buffers that the graph writes, by its names."""
         keys = {f"keys_{self.name}": self.keys} if self.chooses else {}
         return keys | {
-            f"features_{self.name}": self.features[None],
-            f"rebuilt_{self.name}": self.rebuilt[None],
+            f"features_{self.name}": self.features,
+            f"rebuilt_{self.name}": self.rebuilt,
             f"queries_{self.name}": self.queries,
             f"sigmas_{self.name}": self.sigmas,
         }
@@ -61,70 +63,53 @@ class FodScorer(FrameScorer):
     def __init__(self, setup: Setup) -> None:
         setup.expect(PARAMETERS)
         super().__init__(setup)
-        parameters, size = setup.parameters, setup.contract.size
-        self.heads, self.modulation = int(parameters["heads"]), str(parameters["modulation"])
-        self.levels = [_level(index, setup) for index in range(len(LEVELS))]
-        self.outputs = {name: buffer for level in self.levels for name, buffer in level.outputs().items()}
-        self.enlarge = [tail(level.side, size[0], float(parameters["blur"])) for level in self.levels]
-        self.fused = np.zeros(size, np.float32)
+        line, parameters, size = self.line, setup.parameters, setup.contract.size
+        self.levels = [_level(index, setup, line) for index in range(len(LEVELS))]
+        outputs = {name: buffer for level in self.levels for name, buffer in level.outputs().items()}
+        line.graph(GRAPH, image=self.input, **outputs)
+        for level in self.levels:
+            self._modulate(level, int(parameters["heads"]), str(parameters["modulation"]))
+        self.fused = line.shown(*size)
+        enlarge = [line.table(tail(level.side, size[0], float(parameters["blur"]))) for level in self.levels]
+        maps = [level.map for level in self.levels]
+        self.found = line.project_maps(maps, enlarge, enlarge, weights=[0.5, 0.5], constant=0.0, out=self.fused)
 
     @property
     def raw(self) -> Mapping[str, NDArray[np.float32]]:
         """The map of each level."""
-        return {level.name: level.map for level in self.levels}
-
-    def infer(self) -> None:
-        """Both levels come from one graph."""
-        self.run(GRAPH, image=self.input, **self.outputs)
+        return {level.name: self.line.read(level.map) for level in self.levels}
 
     def judge(self) -> Scores:
-        """Per level rec ⊙ w, then their mean, enlarged and blurred."""
-        nonfinite = sum(self._judge_level(level) for level in self.levels)
-        maps = [level.map for level in self.levels]
-        found = project_maps(maps, self.enlarge, self.enlarge, weights=[0.5, 0.5], constant=0.0, out=self.fused)
-        return Scores(found.score, found.score, -math.inf, nonfinite + found.nonfinite, self.fused)
+        """The mean of both levels, enlarged and blurred."""
+        found, nonfinite = self.found.value, self.line.nonfinite
+        return Scores(found.score, found.score, -math.inf, nonfinite + found.nonfinite, self.line.read(self.fused))
 
-    def _judge_level(self, level: Level) -> int:
-        """Fill the map of a level; returns how many values were not finite."""
-        distance_map(level.features, level.rebuilt, cosine=1.0, out=level.error)
-        level.divergence[:] = 0
-        nonfinite = 0
-        for queries, keys, sigmas in zip(level.queries, level.keys, level.sigmas, strict=True):
-            nonfinite += symmetric_kl(
-                queries,
-                keys,
-                sigmas,
-                heads=self.heads,
-                side=level.side,
-                out=level.divergence,
-                weight=1 / len(level.queries),
-            )
-        odds = np.exp(level.divergence.min() - level.divergence)
-        p = (odds / odds.sum()).reshape(level.map.shape)
-        np.multiply(level.error, (p.max() if self.modulation == "max" else 1.0) - p, out=level.map)
-        return nonfinite
+    def _modulate(self, level: Level, heads: int, modulation: str) -> None:
+        """Fill the map of a level: reconstruction error ⊙ w (F-2)."""
+        line, side = self.line, level.side
+        error, divergence = line.array(side, side), line.array(side * side)
+        line.distance_map(level.features, level.rebuilt, cosine=1.0, out=error)
+        line.symmetric_kl(level.queries, level.keys, level.sigmas, heads=heads, side=side, out=divergence)
+        line.modulate(error, divergence, from_largest=modulation == "max", out=level.map)
 
 
-def _level(index: int, setup: Setup) -> Level:
+def _level(index: int, setup: Setup, line: Line) -> Level:
     parameters, name = setup.parameters, LEVELS[index]
     channels, side, width = (int(parameters[key][index]) for key in ("channels", "sides", "widths"))
-    shape = (int(parameters["layers"]), side * side)
+    layers, tokens, heads = int(parameters["layers"]), side * side, int(parameters["heads"])
+    shape = (layers, tokens, width)
     chooses = parameters["reference"] == "nearest"
-    keys = (
-        np.zeros((*shape, width), np.float32) if chooses else setup.table(table_name(name), np.float32, (*shape, width))
-    )
+    keys = line.array(*shape) if chooses else line.table(setup.table(table_name(name), np.float32, shape))
     return Level(
         name=name,
         side=side,
         chooses=chooses,
-        features=np.zeros((channels, side, side), np.float32),
-        rebuilt=np.zeros((channels, side, side), np.float32),
-        queries=np.zeros((*shape, width), np.float32),
-        sigmas=np.zeros((*shape, 2 * int(parameters["heads"])), np.float32),
+        features=line.array(1, channels, side, side),
+        rebuilt=line.array(1, channels, side, side),
+        queries=line.array(*shape),
+        sigmas=line.array(layers, tokens, 2 * heads),
         keys=keys,
-        error=np.zeros((side, side), np.float32),
-        divergence=np.zeros(side * side, np.float32),
-        map=np.zeros((side, side), np.float32),
+        map=line.array(side, side),
     )
 
 

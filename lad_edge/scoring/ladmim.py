@@ -9,20 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lad_edge.kernels import (
-    Codebook,
-    Quantizer,
-    distance_map,
-    pack_masks,
-    project_maps,
-)
+from lad_edge.kernels import Codebook, Projected, pack_masks
 from lad_edge.kernels.resampling import bilinear
 from lad_edge.scoring.base import FrameScorer, Setup
 from lad_edge.scoring.counts import Expectations
+from lad_edge.scoring.line import Array, Said
 from lad_edge.scoring.targets import Shown, open_target
 from lad_edge.values import Scores
 
@@ -42,7 +38,16 @@ PARAMETERS = (
     "width",
 )
 WINDOW = 16  # px, side of the mean that takes single cells out of the structural score (L-7)
+DRAWN = ("peak", "logical")  # whose levels the map of each branch has
 MARGIN = 2  # cells between the picture's edge and the first token: the teacher sees whole patches only
+
+
+class Drawing(NamedTuple):
+    """heat: (side, side), what masks deviate by at each token; constants, most: (2,), see `tails.join_branches`."""
+
+    heat: Array
+    constants: Array
+    most: Array
 
 
 class LadmimScorer(FrameScorer):
@@ -57,106 +62,117 @@ class LadmimScorer(FrameScorer):
     def __init__(self, setup: Setup) -> None:
         setup.expect(PARAMETERS)
         super().__init__(setup)
-        p, self.pixels = setup.parameters, setup.contract.size[0]
-        channels, side, levels, entries = (int(p[key]) for key in ("channels", "side", "levels", "entries"))
-        count, tokens = int(p["masks"]), side * side
-        self.structural_score = str(p["structural_score"])
-        self.quantise = Quantizer(*_codebooks(setup))
+        p, line = setup.parameters, self.line
+        self.channels, self.side, levels, entries = (int(p[key]) for key in ("channels", "side", "levels", "entries"))
+        self.size, tokens, count = setup.contract.size[0], self.side**2, int(p["masks"])
         masks = setup.table(table_name("masks"), np.uint8, (count, tokens)) != 0
         self.expected = Expectations(
             setup.table(table_name("ranges"), np.int32, (2, count, levels, entries)),
             setup.table(table_name("places"), np.int32, (levels, entries, 4)),
             pack_masks(masks),
-            side,
+            self.side,
         )
-        self.features, self.rebuilt = (np.zeros((1, channels, side, side), np.float32) for _ in range(2))
-        self.tokens = np.zeros((1 + levels, tokens, int(p["width"])), np.float32)
-        self.codes = np.zeros((1 + levels, tokens), np.uint16)
-        width = 2 * int(p["memory_width"])
-        self.first = setup.table(table_name("first"), np.float32, (2, entries, width))
-        self.rows = np.zeros((2 + levels, tokens, width), np.float32)
-        self.target = open_target(p["target"], Shown(self.input, self.features, self.codes[1:]), masks, entries)
-        self.mask_scores = np.zeros(count, np.float32)
-        self.structural = np.zeros((side, side), np.float32)
-        self.nonfinite = 0
-        self._prepare_levels(setup)
-        self._prepare_tail(side, masks)
+        self.features = line.array(1, self.channels, self.side, self.side)
+        self.tokens = line.array(1 + levels, tokens, int(p["width"]))
+        self.codes = line.shown(1 + levels, tokens, dtype=np.uint16)
+        self.mask_scores = line.array(count)
+        self.distances, self.structural = (line.array(self.side, self.side) for _ in range(2))
+        self.scores, self.map = line.shown(3, dtype=np.float64), line.shown(self.size, self.size)
+        self.levels = {branch: standard(pair) for branch, pair in setup.normalisation.items()}
+        target = open_target(p["target"], line, Shown(self.input, self.features, self.codes[1:]), masks, entries)
 
-    def _prepare_levels(self, setup: Setup) -> None:
-        levels = {branch: standard(pair) for branch, pair in setup.normalisation.items()}
-        self.standard, names = levels, mask_names(len(self.mask_scores))
-        means = np.array([setup.normalisation[name][0] for name in names])
-        scales = np.array([levels[name][0] for name in names])
-        self.mask_means = means
-        self.mask_scales = scales if setup.parameters["mask_statistics"] else np.ones(len(names))
-
-    def _prepare_tail(self, side: int, masks: NDArray[np.bool_]) -> None:
-        self.peak_rows = peaks(side, self.pixels)
-        self.smoothing, self.enlarging = smoothed(side, self.pixels), enlarged(side, self.pixels)
-        # A cell that no mask hides belongs to all of them.
-        cover = np.where(masks.any(0), masks, True).astype(np.float64)
-        self.shares = np.ascontiguousarray(cover / cover.sum(0))  # (M, tokens)
-        self.heat = np.zeros((side, side), np.float32)
-        window = self.pixels - WINDOW + 1
-        self.scratch = np.zeros((window, window), np.float32)
-        self.map, self.logical_map = (np.zeros((self.pixels, self.pixels), np.float32) for _ in range(2))
+        line.graph(ENCODE, image=self.input, features=self.features, tokens=self.tokens)
+        with line.beside() as predicted:  # a second stream on a GPU: the predictions need the features alone
+            line.graph(MIM, features=self.features, predicted=target.predicted)
+        self._rebuild(setup)
+        line.join(predicted)
+        target.score(self.mask_scores)
+        self._draw(self._score(setup, masks))
 
     @property
     def raw(self) -> Mapping[str, NDArray[np.float32]]:
         """The root of the squared distance at each token, the score of each mask, and the codes."""
         return {
-            "structural": self.structural,
-            "logical": self.mask_scores,
-            "codes": self.codes.astype(np.float32),
+            "structural": self.line.read(self.structural),
+            "logical": self.line.read(self.mask_scores),
+            "codes": self.line.read(self.codes).astype(np.float32),
         }
-
-    def infer(self) -> None:
-        """Encode, look up the codes, decode; the masked predictions need the features alone."""
-        self.run(ENCODE, image=self.input, features=self.features, tokens=self.tokens)
-        self.nonfinite = self.quantise(self.tokens, self.codes, self.rows[2:])
-        for table, rows in zip(self.first, self.rows, strict=False):
-            np.take(table, self.codes[1], axis=0, out=rows, mode="clip")  # codes are in range: "raise" would copy
-        self.run(DECODE, rows=self.rows, rebuilt=self.rebuilt)
-        self.run(MIM, features=self.features, predicted=self.target.predicted)
 
     def judge(self) -> Scores:
         """Both scores, standardised, and their sum."""
-        nonfinite = self.nonfinite + distance_map(self.features[0], self.rebuilt[0], out=self.structural)
-        nonfinite += self.target.score(self.mask_scores)
-        self.structural *= len(self.features[0])
-        np.sqrt(self.structural, out=self.structural)
-        deviations = (self.mask_scores - self.mask_means) * self.mask_scales
-        structural = self._standardised("structural", self._structural())
-        logical = self._standardised("logical", float(deviations.mean()))
-        self._draw(structural, logical, deviations)
-        explain = partial(self.expected.findings, self.codes[1:])
-        return Scores(structural + logical, structural, logical, nonfinite, self.map, explain=explain)
+        score, structural, logical = self.line.read(self.scores).tolist()
+        explain = partial(self.expected.findings, self.line.read(self.codes)[1:])
+        return Scores(score, structural, logical, self.line.nonfinite, self.line.read(self.map), explain=explain)
 
-    def _standardised(self, branch: str, value: float) -> float:
-        scale, offset = self.standard[branch]
-        return scale * value + offset
+    def _rebuild(self, setup: Setup) -> None:
+        """Look up the codes, decode their memories, compare."""
+        line, p = self.line, setup.parameters
+        levels, tokens, width = int(p["levels"]), self.side**2, 2 * int(p["memory_width"])
+        rows, rebuilt = line.array(2 + levels, tokens, width), line.array(1, self.channels, self.side, self.side)
+        top, others = _codebooks(setup)
+        line.quantize(top, others, self.tokens, codes=self.codes, memory=rows[2:])
+        for index, table in enumerate(setup.table(table_name("first"), np.float32, (2, int(p["entries"]), width))):
+            line.take_rows(line.table(table), self.codes[1], out=rows[index])
+        line.graph(DECODE, rows=rows, rebuilt=rebuilt)
+        line.distance_map(self.features, rebuilt, out=self.distances)
 
-    def _structural(self) -> float:
-        if self.structural_score == "mean":
-            return float(np.square(self.structural).mean()) / len(self.features[0])
-        return project_maps(
-            [self.structural], [self.peak_rows], [self.peak_rows], weights=[1.0], constant=0.0, out=self.scratch
-        ).score
-
-    def _draw(self, structural: float, logical: float, deviations: NDArray[np.float64]) -> None:
-        """Both branches as maps, the larger one at each place."""
-        stronger = structural >= logical
-        extra = (max(logical, 0.0), 0.0) if stronger else (0.0, max(structural, 0.0))
-        self.heat.ravel()[:] = deviations @ self.shares
-        branches = (
-            ("peak", self.structural, self.smoothing, structural),
-            ("logical", self.heat, self.enlarging, logical),
+    def _score(self, setup: Setup, masks: NDArray[np.bool_]) -> Drawing:
+        """Standardise both branches and add them up."""
+        line, side = self.line, self.side
+        drawing = Drawing(line.array(side, side), line.array(2), line.array(2))
+        statistics = {name: line.table(table) for name, table in _mask_statistics(setup, self.levels, masks).items()}
+        maps = {"roots": self.structural, "heat": drawing.heat, "mean_deviation": line.array(1)}
+        line.mask_maps(self.distances, self.mask_scores, channels=self.channels, **statistics, **maps)
+        scale, offset = zip(self.levels["structural"], self.levels["logical"], strict=True)
+        line.join_branches(
+            self._peak(str(setup.parameters["structural_score"])),
+            maps["mean_deviation"],
+            scale=scale,
+            offset=offset,
+            drawn_offset=tuple(self.levels[name][1] for name in DRAWN),
+            scores=self.scores,
+            constants=drawing.constants,
+            most=drawing.most,
         )
-        for (name, small, rows, most), added, out in zip(branches, extra, (self.map, self.logical_map), strict=True):
-            scale, offset = self.standard[name]
-            project_maps([small], [rows], [rows], weights=[scale], constant=_finite(offset + added), out=out)
-            np.minimum(out, most + added, out=out)
-        np.maximum(self.map, self.logical_map, out=self.map)
+        return drawing
+
+    def _draw(self, drawing: Drawing) -> None:
+        """Both branches as maps, the larger one at each place."""
+        small = (self.structural, smoothed(self.side, self.size)), (drawing.heat, enlarged(self.side, self.size))
+        maps = [self.line.array(self.size, self.size) for _ in DRAWN]
+        for index, (name, (values, rows)) in enumerate(zip(DRAWN, small, strict=True)):
+            constant = drawing.constants[index : index + 1]
+            self._project(values, rows, self.levels[name][0], constant, maps[index])
+        self.line.larger_capped(maps[0], maps[1], drawing.most, out=self.map)
+
+    def _peak(self, structural_score: str) -> Said[Projected]:
+        """The structural score: the highest place, or the mean over tokens and channels (L-7)."""
+        if structural_score == "mean":
+            mean = np.full((1, self.side), 1 / self.side, np.float32)
+            return self._project(self.distances, mean, 1.0, 0.0, self.line.array(1, 1))
+        rows = peaks(self.side, self.size)
+        return self._project(self.structural, rows, 1.0, 0.0, self.line.array(len(rows), len(rows)))
+
+    def _project(
+        self, small: Array, rows: NDArray[np.float32], weight: float, constant: float | Array, out: Array
+    ) -> Said[Projected]:
+        """Rows and columns alike."""
+        both = [self.line.table(rows)]
+        return self.line.project_maps([small], both, both, weights=[weight], constant=constant, out=out)
+
+
+def _mask_statistics(
+    setup: Setup, levels: Mapping[str, tuple[float, float]], masks: NDArray[np.bool_]
+) -> dict[str, NDArray[np.float32]]:
+    """What `tails.mask_maps` needs of good parts, and how masks share their deviations out to the tokens they hide."""
+    names = mask_names(len(masks))
+    scales = [levels[name][0] if setup.parameters["mask_statistics"] else 1.0 for name in names]
+    cover = np.where(masks.any(0), masks, True).astype(np.float64)  # a cell that no mask hides belongs to all of them
+    return {
+        "means": np.array([setup.normalisation[name][0] for name in names], np.float32),
+        "scales": np.array(scales, np.float32),
+        "shares": np.ascontiguousarray(cover / cover.sum(0), np.float32),
+    }
 
 
 def standard(levels: tuple[float, float]) -> tuple[float, float]:
@@ -210,11 +226,6 @@ def enlarged(side: int, size: int) -> NDArray[np.float32]:
     """(size, side): puts the map where its tokens are and continues it to the edges."""
     nearest = np.clip(np.arange(side + 2 * MARGIN) - MARGIN, 0, side - 1)
     return np.ascontiguousarray(bilinear(side + 2 * MARGIN, size, corners=False) @ np.eye(side)[nearest], np.float32)
-
-
-def _finite(value: float) -> float:
-    """The kernels refuse constants that are not finite; a frame with such values is refused by the gate anyway."""
-    return value if np.isfinite(value) else 0.0
 
 
 def _codebooks(setup: Setup) -> tuple[Codebook, list[Codebook]]:

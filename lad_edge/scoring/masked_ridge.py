@@ -6,17 +6,23 @@ Ours: LADMIM's masked modelling (methods card §6) learned in closed form on the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lad_edge.images import decode_image
-from lad_edge.kernels import MaskedRidge, Projected, RidgeTables, project_maps
+from lad_edge.kernels import RidgeTables
 from lad_edge.kernels.reference import region_cells
 from lad_edge.kernels.resampling import bilinear
 from lad_edge.scoring.base import FrameScorer, Setup, affine
+from lad_edge.scoring.host_line import HostLine
+from lad_edge.scoring.line import Array
 from lad_edge.scoring.thumbnails import unpack
 from lad_edge.values import GoodPatch, Scores
+
+if TYPE_CHECKING:
+    from lad_edge.scoring.line import Line
 
 GRAPH, OUTPUT = "backbone", "cells"
 PARAMETERS = ("channels", "components", "directions", "grid", "parts")
@@ -50,32 +56,36 @@ class MaskedRidgeScorer(FrameScorer):
         self.contexts = _table(setup, "contexts", (len(self.parts), int(p["components"])))
         self.own_limit = _table(setup, "own_limit", (self.grid, self.grid))
         self.thumbnails = unpack(setup.tables, len(self.parts))
-        self.ridge = MaskedRidge(tables)
-        self.cells = np.zeros((1, channels, self.grid, self.grid), np.float32)
-        self.fine, self.own = (np.zeros((self.grid, self.grid), np.float32) for _ in range(2))
-        self.coarse = np.zeros((self.grid // 2, self.grid // 2), np.float32)
-        self.tail = Tail(self.grid, setup.contract.size, setup.normalisation)
+        line, half = self.line, self.grid // 2
+        self.cells = line.array(1, channels, self.grid, self.grid)
+        line.graph(GRAPH, image=self.input, **{OUTPUT: self.cells})
+        self.fine, self.coarse = line.array(self.grid, self.grid), line.array(half, half)
+        self.own = line.shown(self.grid, self.grid)
+        line.masked_ridge(tables, self.cells, fine=self.fine, coarse=self.coarse, own=self.own)
+        self.tail = Tail(line, self.fine, self.coarse, setup.contract.size, setup.normalisation)
 
     @property
     def raw(self) -> Mapping[str, NDArray[np.float32]]:
         """The distances of cells and of regions."""
-        return {"fine": self.fine, "coarse": self.coarse}
-
-    def infer(self) -> None:
-        """The backbone describes the cells."""
-        self.run(GRAPH, image=self.input, **{OUTPUT: self.cells})
+        return {"fine": self.line.read(self.fine), "coarse": self.line.read(self.coarse)}
 
     def judge(self) -> Scores:
         """The larger of a cell's distance and its region's; logical where the cell by itself looks like those of good parts."""
-        nonfinite = self.ridge(self.cells[0], self.fine, self.coarse, self.own)
-        found = self.tail(self.fine, self.coarse)
-        peak, unusual = max(float(self.tail.worst.max()), 1e-12), self.own > self.own_limit
+        found, worst, unusual = self.tail.found.value, self._worst(), self._unusual()
+        peak = max(float(worst.max()), 1e-12)
         structural, logical = (
-            found.score * float(np.where(cells, self.tail.worst, 0).max()) / peak for cells in (unusual, ~unusual)
+            found.score * float(np.where(cells, worst, 0).max()) / peak for cells in (unusual, ~unusual)
         )
-        nonfinite = max(nonfinite, found.nonfinite)
-        said, shown = self._findings, self._good_patches
-        return Scores(found.score, structural, logical, nonfinite, self.tail.map, explain=said, show_good=shown)
+        nonfinite = max(self.line.nonfinite, found.nonfinite)
+        said, shown, drawn = self._findings, self._good_patches, self.line.read(self.tail.map)
+        return Scores(found.score, structural, logical, nonfinite, drawn, explain=said, show_good=shown)
+
+    def _worst(self) -> NDArray[np.float32]:
+        return self.line.read(self.tail.worst)
+
+    def _unusual(self) -> NDArray[np.bool_]:
+        """Where a cell by itself looks like that of no good part."""
+        return self.line.read(self.own) > self.own_limit
 
     def _findings(self) -> tuple[str, ...]:
         """The worst places in words, and the good parts that the rest of the picture resembles most."""
@@ -83,7 +93,7 @@ class MaskedRidgeScorer(FrameScorer):
 
     def _worst_places(self) -> Iterator[tuple[int, int]]:
         """Rows and columns, the worst first, REACH cells and more apart."""
-        left = self.tail.worst.copy()
+        left = self._worst().copy()
         least = max(LEAST_OF_WORST * float(left.max()), USUAL)
         for _ in range(MOST_FINDINGS):
             if left.max() <= least:
@@ -93,9 +103,9 @@ class MaskedRidgeScorer(FrameScorer):
             left[max(row - REACH, 0) : row + REACH + 1, max(column - REACH, 0) : column + REACH + 1] = 0
 
     def _sentence(self, row: int, column: int) -> str:
-        ratio = float(self.tail.worst[row, column]) / USUAL
+        ratio = float(self._worst()[row, column]) / USUAL
         where = f"row {row + 1}, column {column + 1} of {self.grid}: {ratio:.1f} times what good parts usually reach"
-        if self.own[row, column] > self.own_limit[row, column]:
+        if self._unusual()[row, column]:
             return f"structural at {where}; no good part looked like this there"
         alike = " and ".join(self.parts[index] for index in self._alike(row, column)[:2])
         return f"logical at {where}; usual by itself, but not beside the rest, which is most like {alike}"
@@ -109,7 +119,7 @@ class MaskedRidgeScorer(FrameScorer):
         picture = np.asarray(decode_image(self.thumbnails[part], self.parts[part]).image, np.uint8)
         top, bottom = self._around(row, len(picture))
         left, right = self._around(column, picture.shape[1])
-        y_px, end_y_px = self._around(row, len(self.tail.map))
+        y_px, end_y_px = self._around(row, self.tail.map.shape[0])
         x_px, end_x_px = self._around(column, self.tail.map.shape[1])
         shown = picture[top:bottom, left:right]
         return GoodPatch(self.parts[part], x_px, y_px, end_x_px - x_px, end_y_px - y_px, shown)
@@ -125,7 +135,7 @@ class MaskedRidgeScorer(FrameScorer):
         Not those with the largest weights in the regression: these overshoot and cancel, and what they show at the region is further
         from the prediction than what the nearest ones show (docs/results.md).
         """
-        z = (region_cells(self.cells[0]) - self.mean).mean(1) * self.scale
+        z = (region_cells(self.line.read(self.cells)[0]) - self.mean).mean(1) * self.scale
         added = np.einsum("grc,gc->gr", self.context, z)
         hidden = row // 2 * (self.grid // 2) + column // 2
         context = added.sum(0) - added[hidden]
@@ -134,26 +144,44 @@ class MaskedRidgeScorer(FrameScorer):
 
 
 class Tail:
-    """Distances of cells and regions → the larger of both at each cell, enlarged to the network's input, and its maximum.
+    """Steps from the distances of cells and regions to the larger of both at each cell, enlarged to the network's input, and its maximum.
 
-    normalisation: branch → 0 and the usual peak of good parts, which becomes USUAL.
+    fine: (grid, grid), coarse: (grid / 2, grid / 2). normalisation: branch → 0 and the usual peak of good parts, which becomes USUAL.
     """
 
-    def __init__(self, grid: int, size: tuple[int, int], normalisation: Mapping[str, tuple[float, float]]) -> None:
-        self.scales = [affine(normalisation[name])[0] for name in branches()]
-        self.worst, self.of_regions = (np.zeros((grid, grid), np.float32) for _ in range(2))
-        self.enlarge = [bilinear(grid, edge, corners=False).astype(np.float32) for edge in size]
-        self.map = np.zeros(size, np.float32)
+    def __init__(
+        self,
+        line: Line,
+        fine: Array,
+        coarse: Array,
+        size: tuple[int, int],
+        normalisation: Mapping[str, tuple[float, float]],
+    ) -> None:
+        scale_fine, scale_coarse = (affine(normalisation[name])[0] for name in branches())
+        self.worst, self.map = line.shown(*fine.shape), line.shown(*size)
+        line.larger_of_regions(fine, coarse, scales=(scale_fine, scale_coarse), out=self.worst)
+        rows, columns = (
+            line.table(bilinear(cells, pixels, corners=False).astype(np.float32))
+            for cells, pixels in zip(fine.shape, size, strict=True)
+        )
+        self.found = line.project_maps([self.worst], [rows], [columns], weights=[1.0], constant=0.0, out=self.map)
 
-    def __call__(self, fine: NDArray[np.float32], coarse: NDArray[np.float32]) -> Projected:
-        """fine: (grid, grid), coarse: (grid / 2, grid / 2). `worst` and `map` hold the result until the next call."""
-        fine_scale, coarse_scale = self.scales
-        np.multiply(fine, fine_scale, out=self.worst)
-        half = len(coarse)
-        self.of_regions.reshape(half, 2, half, 2)[:] = (coarse * coarse_scale)[:, None, :, None]
-        np.maximum(self.worst, self.of_regions, out=self.worst)
-        rows, columns = self.enlarge
-        return project_maps([self.worst], [rows], [columns], weights=[1.0], constant=0.0, out=self.map)
+
+def scores_of(
+    fine: NDArray[np.float32],
+    coarse: NDArray[np.float32],
+    size: tuple[int, int],
+    normalisation: Mapping[str, tuple[float, float]],
+) -> NDArray[np.float64]:
+    """The scores of parts with these distances (n, grid, grid) and (n, grid / 2, grid / 2), as their frames would have them."""
+    line = HostLine()
+    cells, regions = line.array(*fine.shape[1:]), line.array(*coarse.shape[1:])
+    tail, scores = Tail(line, cells, regions, size, normalisation), np.zeros(len(fine))
+    for index in range(len(fine)):
+        cells[:], regions[:] = fine[index], coarse[index]
+        line.repeat(0)
+        scores[index] = tail.found.value.score
+    return scores
 
 
 def branches() -> tuple[str, ...]:

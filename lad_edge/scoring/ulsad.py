@@ -8,9 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from lad_edge.kernels import Projected, distance_map, project_maps
+from lad_edge.kernels import Projected
 from lad_edge.kernels.resampling import bilinear, blurred_bilinear
 from lad_edge.scoring.base import FrameScorer, Setup, affine
+from lad_edge.scoring.line import Array, Said
 from lad_edge.values import Scores
 
 GRAPH = "detector"
@@ -27,49 +28,43 @@ class UlsadScorer(FrameScorer):
     def __init__(self, setup: Setup) -> None:
         setup.expect(PARAMETERS)
         super().__init__(setup)
-        parameters, size = setup.parameters, setup.contract.size
+        line, parameters, size = self.line, setup.parameters, setup.contract.size
         channels, side = int(parameters["channels"]), int(parameters["maps_side"])
         self.branches = ("structural",) if parameters["local_only"] else ("structural", "logical")
-        self.weights = [float(parameters[name]) for name in ("local_weight", "global_weight")][: len(self.branches)]
-        self.outputs = {
-            "described": np.zeros((1, channels, side, side), np.float32),
-            "reconstructed": np.zeros((1, channels * len(self.branches), side, side), np.float32),
-        }
-        described, reconstructed = self.outputs["described"][0], self.outputs["reconstructed"][0]
-        self.pairs = [(reconstructed[:channels], described)]
+        described = line.array(1, channels, side, side)
+        reconstructed = line.array(1, channels * len(self.branches), side, side)
+        outputs, pairs = {"described": described, "reconstructed": reconstructed}, [(reconstructed, described)]
         if not parameters["local_only"]:
-            self.outputs["predicted"] = np.zeros_like(self.outputs["described"])
-            self.pairs.append((reconstructed[channels:], self.outputs["predicted"][0]))
-        self.maps = np.zeros((len(self.branches), side, side), np.float32)
+            outputs["predicted"] = line.array(1, channels, side, side)
+            pairs = [(reconstructed[0][:channels], described), (reconstructed[0][channels:], outputs["predicted"])]
+        line.graph(GRAPH, image=self.input, **outputs)
+        self.maps = [line.array(side, side) for _ in self.branches]
+        for (a, b), name, out in zip(pairs, ("local_weight", "global_weight"), self.maps, strict=False):
+            line.distance_map(a, b, cosine=float(parameters[name]), out=out)
         self.affine = [affine(setup.normalisation[branch]) for branch in self.branches]
-        self.enlarge = tail(side, size[0], float(parameters["blur"]))
-        self.fused, self.scratch = np.zeros(size, np.float32), np.zeros(size, np.float32)
+        self.enlarge = line.table(tail(side, size[0], float(parameters["blur"])))
+        self.fused, scratch = line.shown(*size), line.array(*size)
+        self.alone = [self._project(slice(i, i + 1), scratch) for i in range(len(self.maps))]
+        self.found = self._project(slice(None), self.fused)
 
     @property
     def raw(self) -> Mapping[str, NDArray[np.float32]]:
         """The small maps, before enlarging and blurring."""
-        return dict(zip(self.branches, self.maps, strict=True))
-
-    def infer(self) -> None:
-        """Features and reconstructions come from one graph."""
-        self.run(GRAPH, image=self.input, **self.outputs)
+        return dict(zip(self.branches, map(self.line.read, self.maps), strict=True))
 
     def judge(self) -> Scores:
-        """Distances, then each branch alone and their mean, enlarged and blurred."""
-        for (a, b), weight, out in zip(self.pairs, self.weights, self.maps, strict=True):
-            distance_map(a, b, cosine=weight, out=out)
-        alone = [self._project(slice(i, i + 1), self.scratch) for i in range(len(self.maps))]
-        found = self._project(slice(None), self.fused)
-        logical = alone[1].score if len(alone) > 1 else -math.inf
-        return Scores(found.score, alone[0].score, logical, found.nonfinite, self.fused)
+        """Each branch alone, and their mean, enlarged and blurred."""
+        found, alone = self.found.value, [branch.value.score for branch in self.alone]
+        logical = alone[1] if len(alone) > 1 else -math.inf
+        return Scores(found.score, alone[0], logical, found.nonfinite, self.line.read(self.fused))
 
-    def _project(self, branches: slice, out: NDArray[np.float32]) -> Projected:
+    def _project(self, branches: slice, out: Array) -> Said[Projected]:
         """The mean of some branches, normalised."""
-        maps, affines = list(self.maps[branches]), self.affine[branches]
+        maps, affines = self.maps[branches], self.affine[branches]
         enlarge = [self.enlarge] * len(maps)
         weights = [scale / len(maps) for scale, _ in affines]
         constant = sum(offset for _, offset in affines) / len(maps)
-        return project_maps(maps, enlarge, enlarge, weights=weights, constant=constant, out=out)
+        return self.line.project_maps(maps, enlarge, enlarge, weights=weights, constant=constant, out=out)
 
 
 def tail(side: int, size: int, blur: float) -> NDArray[np.float32]:

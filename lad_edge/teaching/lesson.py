@@ -34,8 +34,8 @@ from lad_edge.scoring.masked_ridge import (
     HALF_TABLES,
     OUTPUT,
     MaskedRidgeScorer,
-    Tail,
     branches,
+    scores_of,
     table_name,
 )
 from lad_edge.scoring.thumbnails import thumbnail
@@ -162,8 +162,7 @@ class Lesson:
         twins = _twins(cells, names)
         tables, unseen = ridge.fit(cells), ridge.cross_fitted(cells)
         levels = {name: (0.0, float(np.median(peaks))) for name, peaks in zip(branches(), unseen.peaks, strict=True)}
-        tail = Tail(self.backbone.grid, self._contract().size, levels)
-        scores = np.array([tail(fine, coarse).score for fine, coarse, _ in zip(*unseen, strict=True)])
+        scores = scores_of(unseen.fine, unseen.coarse, self._contract().size, levels)
         kept = self._pack(tables, cells, unseen)
         calibration, golden = self._calibrate(scores, levels, kept)
         return Taught(

@@ -142,6 +142,7 @@ def test_where_good_parts_vary_a_deviation_counts_less_and_the_larger_branch_dec
             scorer.maps[0] = usual
             for y, x in ((20, 20), (40, 30)):
                 scorer.maps[0, branch, y, x] += 5 / weight[branch, y, x]
+            scorer.line.repeat(scorer.line.inferred)
             scores = scorer.judge()
             peak = 0.875**2  # of a single cell that is enlarged fourfold
             assert scores.score == (scores.structural, scores.logical)[branch]

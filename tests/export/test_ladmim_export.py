@@ -25,6 +25,7 @@ from lad_edge.images import read_image
 from lad_edge.kernels import Quantizer, pack_masks, reference
 from lad_edge.scoring import targets
 from lad_edge.scoring.counts import Expectations
+from lad_edge.scoring.host_line import HostLine
 from lad_edge.scoring.ladmim import enlarged, peaks, smoothed
 from lad_edge.training import fit as fit_room
 from lad_edge.training.checkpoint import load_tensors, save_tensors
@@ -132,14 +133,18 @@ def test_the_edge_scores_predictions_as_training_does_and_counts_what_is_not_fin
     masks = torch.from_numpy(LadmimConfig().draw_masks(np.random.default_rng(0), 3, 24))
     truth = Truth(torch.randn(1, 3, 224, 224), torch.randn(1, 5, 24, 24), torch.randint(6, (1, 2, 576)))
     shown = targets.Shown(truth.pixels.numpy(), truth.features.numpy(), truth.codes[0].numpy().astype(np.uint16))
-    trained, edge = TARGETS[name](2, 6, 5), targets.open_target(name, shown, masks.numpy(), 6)
+    line = HostLine()
+    trained, edge = TARGETS[name](2, 6, 5), targets.open_target(name, line, shown, masks.numpy(), 6)
     predicted = trained.finish(torch.randn(edge.predicted.shape))
     edge.predicted[:] = predicted
     scores = np.zeros(3, np.float32)
-    assert edge.score(scores) == 0
+    edge.score(scores)
+    line.repeat(0)
+    assert line.nonfinite == 0
     np.testing.assert_allclose(scores, trained.distance(predicted, truth.expand(3), masks), rtol=1e-5)
     edge.predicted[1] = np.nan
-    assert edge.score(scores) > 0
+    line.repeat(0)
+    assert line.nonfinite > 0
 
 
 # ---- the tail

@@ -50,6 +50,9 @@ int cuMemcpyHtoDAsync_v2(uintptr_t to, const void* from, size_t bytes, void* str
 int cuMemcpyDtoHAsync_v2(void* to, uintptr_t from, size_t bytes, void* stream) {
     return memcpy(to, (void*)from, bytes), stream == &handle ? note("download") : 400;
 }
+int cuMemsetD8Async(uintptr_t to, unsigned char value, size_t bytes, void* stream) {
+    return memset((void*)to, value, bytes), stream == &handle ? note("clear") : 400;
+}
 
 int cuStreamCreate(void** stream, unsigned flags) { return *stream = &handle, flags == 1 ? 0 : 1; }
 int cuStreamDestroy_v2(void* stream) { return stream == &handle ? 0 : 400; }

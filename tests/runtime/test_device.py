@@ -128,6 +128,66 @@ def test_arrays_go_up_and_come_down_in_the_order_of_the_stream(driver: Path) -> 
 
 
 @needs_pycuda
+def test_parts_of_an_array_are_where_they_lie_in_it(driver: Path) -> None:
+    code = OPEN + (
+        "whole = cuda.put(np.arange(24, dtype=np.uint16).reshape(2, 3, 4))\n"
+        "print(cuda.get(whole[1]).tolist(), cuda.get(whole[1][:2]).shape, cuda.get(whole[-1][2]).tolist())\n"
+        "print(whole[1].pointer - whole.pointer)\n"
+        "for wrong in (slice(0, 2, 2), slice(1, 1), 2):\n"
+        "    try: whole[wrong]\n"
+        "    except IndexError as exc: print(exc)"
+    )
+    done = python(driver, code)
+    assert done.stdout.splitlines() == [
+        "[[12, 13, 14, 15], [16, 17, 18, 19], [20, 21, 22, 23]] (2, 4) [20, 21, 22, 23]",
+        "24",
+        "a part of an array on the GPU is one entry or several in a row, not [slice(0, 2, 2)]",
+        "a part of an array on the GPU is one entry or several in a row, not [slice(1, 1, None)]",
+        "range object index out of range",
+    ]
+
+
+@needs_pycuda
+def test_mirrored_arrays_come_to_the_host_by_one_copy(driver: Path) -> None:
+    code = OPEN + (
+        "mirror, other = cuda.mirror(), cuda.array((1,))\n"
+        "scores, small = mirror.array((3,), np.float64), mirror.array((2, 5))\n"
+        "from lad_edge.errors import EngineError\n"
+        "try: scores.pointer\n"
+        "except EngineError as exc: print(exc)\n"
+        "mirror.open()\n"
+        "print((small.pointer - scores.pointer) % 256, mirror.on_host(other))\n"
+        "with cuda.active():\n"
+        "    cuda.stream.upload(np.array([1.0, 2.0, 3.0]), scores)\n"
+        "    cuda.stream.clear(small)\n"
+        "    mirror.download(cuda.stream)\n"
+        "    cuda.stream.synchronize()\n"
+        "print(mirror.on_host(scores).tolist(), mirror.on_host(small).tolist())"
+    )
+    done = python(driver, code)
+    assert done.stdout.splitlines() == [
+        "the arrays of a mirror are used before it is open",
+        "0 None",
+        "[1.0, 2.0, 3.0] [[0.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0]]",
+    ]
+    assert done.stderr.split() == ["upload", "clear", "download", "synchronize"]
+
+
+@needs_pycuda
+def test_a_mark_can_be_set_again_and_waited_for_by_another_stream(driver: Path) -> None:
+    code = OPEN + (
+        "side, mark = cuda.new_stream(), cuda.event()\n"
+        "with cuda.active():\n"
+        "    for _ in range(2):\n"
+        "        assert cuda.stream.record(mark) is mark\n"
+        "        side.after(mark)"
+    )
+    done = python(driver, code)
+    assert done.returncode == 0
+    assert done.stderr.split() == ["record", "wait", "record", "wait"]
+
+
+@needs_pycuda
 def test_captured_work_is_launched_by_one_call(driver: Path) -> None:
     code = OPEN + (
         "up, on_gpu = cuda.pinned((4,)), cuda.array((4,))\n"

@@ -79,7 +79,7 @@ class Engine:
 
     def __init__(self, gpu: Recorder, shapes: dict[str, tuple[int, ...]]) -> None:
         self.gpu, self.shapes, self.addresses = gpu, shapes, dict[str, int]()
-        self.num_io_tensors, self.works, self.loaded = len(shapes), True, b""
+        self.num_io_tensors, self.works, self.capturable, self.loaded = len(shapes), True, True, b""
 
     def get_tensor_name(self, index: int) -> str:
         return list(self.shapes)[index]
@@ -109,9 +109,12 @@ class Engine:
         self.addresses[name] = address
         return True
 
-    def execute_async_v3(self, stream: int) -> bool:
+    def is_stream_capturable(self, stream: int) -> bool:
         assert stream == self.gpu.handle
-        self.gpu.calls.append("execute")
+        return self.capturable
+
+    def execute_async_v3(self, stream: int) -> bool:
+        self.gpu.calls.append("execute" if stream == self.gpu.handle else f"execute on {stream}")
         self.gpu.memory[self.addresses["y"]][:] = 2 * self.gpu.memory[self.addresses["x"]]
         return self.works
 
@@ -173,6 +176,20 @@ def test_arrays_on_the_gpu_are_computed_on_where_they_are(gpu: Recorder, opened:
         runtime.enqueue("main", x=x, y=gpu.array((3, 2)))
     with pytest.raises(EngineError, match="no graph 'other'; open are: main"):
         runtime.enqueue("other", x=x, y=y)
+
+
+def test_a_graph_runs_on_another_stream_if_that_is_asked(gpu: Recorder, opened: Any) -> None:
+    runtime, _ = opened()
+    gpu.calls.clear()
+    runtime.enqueue("main", SimpleNamespace(handle=5), x=gpu.array(SHAPE), y=gpu.array(SHAPE))
+    assert gpu.calls[-1] == "execute on 5"
+
+
+def test_an_engine_that_cannot_be_captured_is_named(opened: Any) -> None:
+    runtime, engine = opened()
+    assert runtime.cannot_capture() == ""
+    engine.capturable = False
+    assert runtime.cannot_capture() == "tensorrt_rtx cannot be captured in main"
 
 
 def test_it_says_what_it_runs(opened: Any) -> None:
