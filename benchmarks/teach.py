@@ -22,6 +22,7 @@ from benchmarks.peer import PICTURES, RAW, environment, in_turns, peer_models
 from benchmarks.report import Figures, about, add_json_flag, percentiles, table, write
 from lad_edge.runtime import available, default_runtime
 from lad_edge.teaching import Lesson, Options
+from lad_edge.teaching.backbone import SIDE
 
 PEER = f"EfficientAD-S, {RAW}"
 
@@ -44,22 +45,30 @@ def main() -> None:
     python = None if args.env is None else environment(args.env)
     precisions = available()[default_runtime()]
     lessons = [
-        taught(parts, precision, args.threads, args.work) for parts in args.parts for precision in reversed(precisions)
+        taught(parts, args.side, precision, args.threads, args.work)
+        for parts in args.parts
+        for precision in reversed(precisions)
     ]
     latency = judged(lessons, python, args)
     print(_lessons(lessons))
     print(_latency(latency, args.threads))
-    found = {"lessons": [vars(one) for one in lessons], "threads": args.threads, "latency_ms": latency}
+    found = {
+        "side": args.side,
+        "lessons": [vars(one) for one in lessons],
+        "threads": args.threads,
+        "latency_ms": latency,
+    }
     write(args.json, about(frame=[WIDTH, HEIGHT], **found))
 
 
-def taught(parts: int, precision: str, threads: int, work: Path) -> Lessons:
+def taught(parts: int, side: int, precision: str, threads: int, work: Path) -> Lessons:
     """One lesson; its engine is left in `work`."""
     pictures = np.load(frames_file(parts, work), mmap_mode="r")
-    with Lesson(Options(name="kit", precision=precision, threads=threads)) as lesson:
+    options = Options(name="kit", side=side, precision=precision, threads=threads)
+    with Lesson(options) as lesson:
         lesson.show("warm-up", np.array(pictures[0]), "bgr8")
     begin = time.perf_counter()
-    with Lesson(Options(name="kit", precision=precision, threads=threads)) as lesson:
+    with Lesson(options) as lesson:
         for index, picture in enumerate(pictures):
             lesson.show(str(index), np.array(picture), "bgr8")
         shown = time.perf_counter()
@@ -119,6 +128,7 @@ def _arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="python -m benchmarks.teach"
     )
     parser.add_argument("--parts", type=lambda text: [int(word) for word in text.split(",")], default=[25, 100])
+    parser.add_argument("--side", type=int, default=SIDE, help="of the network's picture, px (default: %(default)s)")
     parser.add_argument("--env", type=Path, help="environment of the peer, made if missing; without it no peer")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)

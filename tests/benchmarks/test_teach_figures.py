@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import teach
 from benchmarks.peer import PICTURES
+from lad_edge import bundle as bundles
 
 SIZE = (48, 64, 3)
 
@@ -24,11 +25,12 @@ def work(tmp_path):
 
 def test_it_teaches_judges_and_writes_what_it_found(work, monkeypatch, capsys):
     monkeypatch.setattr(teach, "available", lambda: {teach.default_runtime(): ("f32",)})
-    words = ["--parts", "6", "--threads", "1", "--rounds", "1", "--seconds", "0.05"]
+    words = ["--parts", "6", "--side", "128", "--threads", "1", "--rounds", "1", "--seconds", "0.05"]
     monkeypatch.setattr(sys, "argv", ["teach", *words, "--work", str(work), "--json", str(work / "found.json")])
     teach.main()
     found = json.loads((work / "found.json").read_text())
     (lesson,) = found["lessons"]
+    assert found["side"] == bundles.read(work / "taught_6_f32.lad").manifest.contract.size[0] == 128
     assert (lesson["parts"], lesson["precision"]) == (6, "f32")
     assert lesson["fit_s"] > 0
     assert found["latency_ms"]["taught from 6, f32"]["calls"] >= 1
