@@ -74,7 +74,7 @@ class Frame:
     """One captured picture, or the statement that there is none.
 
     image: (H, W, 3) or (H, W), uint8, or whatever the source really delivered; None when `fault` says why.
-    captured_ns: monotonic clock at capture; utc_ns: wall clock at capture, a label only.
+    captured_ns: monotonic clock at capture; utc_ns: wall clock at capture, a label only. part_id: the name that the trigger gave the part.
     """
 
     seq: int
@@ -86,6 +86,7 @@ class Frame:
     fault: Reason | None = None
     fault_detail: str = ""
     source: str = ""  # name of the camera or file, without secrets
+    part_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,5 +158,6 @@ class Result:
     detail: str = ""  # one line for a person: why UNKNOWN
     stages_us: Mapping[str, float] = field(default_factory=dict)
     engine_sha256: str = ""
+    part_id: str = ""  # the name that the trigger gave the part
     anomaly_map: NDArray[np.float32] | None = None  # (h, w), owned by the result; not part of the record
     good_patches: tuple[GoodPatch, ...] = ()  # with the map of a rejected part; not part of the record

@@ -37,6 +37,7 @@ VERBS = {
     "info": ("lad_edge.cli.info", "show what an engine file holds"),
     "unpack": ("lad_edge.cli.unpack", "write the networks of an engine file as .onnx and .plan"),
     "bench": ("lad_edge.cli.bench", "measure the latency of an engine on this machine"),
+    "service": ("lad_edge.cli.service", "run a line at boot, as a hardened systemd service"),
     "doctor": ("lad_edge.cli.doctor", "check that this machine can run engines"),
 }
 

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         line = run_line(_as_run(args, engine, video, results), stop, [collected])
     document = compare(parts, collected.results, known)
     if args.json:
-        summary = line.stats.as_dict(line.mailbox.dropped)
+        summary = line.stats.as_dict(line.parts.dropped)
         print_json({"output": str(args.out), "summary": summary, "truth": document})
     else:
         print(_text(document, args.out))

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,14 @@ from lad_edge.cli.arguments import (
     positive_float,
     positive_int,
 )
+from lad_edge.cli.lines import Lines, configured, reload_engines
+from lad_edge.cli.triggering import add_trigger_options, make_trigger
 from lad_edge.errors import UsageError
 from lad_edge.stream.stopping import StopSignal
 from lad_edge.values import Verdict
 
 if TYPE_CHECKING:  # the rest is imported after the signals are in hand: it takes a while
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from lad_edge.bundle import Bundle
     from lad_edge.inspector import Inspector, Options
@@ -58,28 +61,77 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def parse_run(words: Sequence[str]) -> argparse.Namespace:
     """The words after `lad-edge run`, for verbs that are a run with given words."""
+    return _parser().parse_args(words)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lad-edge run")
     _add_options(parser)
-    return parser.parse_args(words)
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the line until the source or somebody ends it."""
+    """Runs the lines until the sources or somebody end them."""
+    told = configured(args, _parser())
+    if args.check:
+        return _check(told)
     with StopSignal() as stop:
-        line = run_line(args, stop)
-        leave_stuck_driver_behind(line)
+        lines = Lines(told, stop, lambda each, show: run_line(each, stop, show=show))
+        lines.run(partial(_reload, args))
+        for line in lines.open.values():
+            leave_stuck_driver_behind(line)
     return 0
+
+
+def check_config(path: Path) -> None:
+    """Raises what is wrong with a configuration: its words, its engines, its sources."""
+    for args in configured(_parser().parse_args(["-c", str(path)]), _parser()):
+        _check_line(args)
+
+
+def _check(told: Sequence[argparse.Namespace]) -> int:
+    for args in told:
+        _check_line(args)
+        print(f"{args.name or args.engine}: fine")
+    return 0
+
+
+def _check_line(args: argparse.Namespace) -> None:
+    """Raises what is wrong: nothing is opened but the engine, and that is not started."""
+    from lad_edge import bundle
+
+    verdicts(args.save)
+    engine = bundle.read(args.engine)
+    source = _open_source(args, engine)
+    trigger = make_trigger(args, live=source.live)
+    del trigger
+
+
+def _reload(args: argparse.Namespace, lines: Lines) -> None:
+    def open_inspector(each: argparse.Namespace) -> Inspector:
+        from lad_edge import bundle
+        from lad_edge.inspector import Inspector
+
+        live = lines.open[each.name].source.live
+        return Inspector(bundle.read(each.engine), _options(each, live, verdicts(each.save)))
+
+    reload_engines(lines, lambda: configured(args, _parser()), open_inspector, notice)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
         type=Path,
-        required=True,
         metavar="X.lad",
         help="made by 'lad-edge export', or a plan of 'lad-edge build'",
     )
+    parser.add_argument(
+        "-c", "--config", type=Path, metavar="LINE.toml", help="all of this in a file, for one camera or several"
+    )
+    parser.add_argument("--check", action="store_true", help="say what is wrong with all of this, and run nothing")
+    parser.add_argument("--name", default="", help="of the camera, where there are several")
     _add_source_options(parser)
+    add_trigger_options(parser)
     _add_output_options(parser)
     parser.add_argument("--threshold", type=finite_float, help="replaces the one in the bundle")
     parser.add_argument(
@@ -93,7 +145,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_source_options(parser: argparse.ArgumentParser) -> None:
-    where = parser.add_mutually_exclusive_group(required=True)
+    where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--camera",
         metavar="N|URI",
@@ -133,8 +185,16 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--quiet", action="store_true", help="nothing on standard output")
 
 
-def run_line(args: argparse.Namespace, stop: StopSignal, extra: Sequence[Sink] = ()) -> Line:
-    """Opens everything, runs the line to its end, prints the summary; `extra` sinks see every result too."""
+def run_line(
+    args: argparse.Namespace,
+    stop: StopSignal,
+    extra: Sequence[Sink] = (),
+    show: Callable[[Line], None] | None = None,
+) -> Line:
+    """Opens everything, runs the line to its end, prints the summary.
+
+    extra: sinks that see every result too. show: is shown the line before it runs; None = its last words are those of the process.
+    """
     import cv2
 
     from lad_edge import bundle
@@ -146,13 +206,19 @@ def run_line(args: argparse.Namespace, stop: StopSignal, extra: Sequence[Sink] =
     with ExitStack() as stack:
         inspector = stack.enter_context(Inspector(engine, _options(args, source.live, wanted)))
         sinks = [*_open_sinks(args, engine, source.live, wanted, stack), *extra]
-        notice(headline(inspector))
+        say = partial(_say, args.name)
+        say(headline(inspector))
         line = _line(args, source, inspector, sinks, stop)
+        if show is None:
+            stop.last_words = line.abandon
+        else:
+            show(line)
         try:
             line.run()
         finally:
             if line.stats.parts:
-                notice(line.stats.table(line.mailbox.dropped))
+                say(line.stats.table(line.parts.dropped))
+            line.inspector.close()  # it may have been swapped
     return line
 
 
@@ -220,19 +286,21 @@ def _line(args: argparse.Namespace, source: Source, inspector: Inspector, sinks:
     from lad_edge.stream.capture import Pace
     from lad_edge.stream.loop import Line, LineOptions
     from lad_edge.stream.sinks import JsonlSink
+    from lad_edge.stream.vote import Vote
 
     first_seq = next((sink.next_seq for sink in sinks if isinstance(sink, JsonlSink)), 1)
     options = LineOptions(
         queue=args.queue,
         pace=Pace(args.fps, args.max_frames),
         first_seq=first_seq,
+        trigger=make_trigger(args, live=source.live),
+        vote=Vote(args.vote),
+        deadline_ms=args.deadline,
         keep_warm_s=keep_warm_s(args.keep_warm, inspector.runtime.name),
         stop=stop.requested,
-        notice=notice,
+        notice=partial(_say, args.name),
     )
-    line = Line(source, inspector, sinks, options)
-    stop.last_words = line.abandon
-    return line
+    return Line(source, inspector, sinks, options)
 
 
 def headline(inspector: Inspector) -> str:
@@ -244,6 +312,11 @@ def headline(inspector: Inspector) -> str:
         f"{manifest.name} ({manifest.detector}) on {runtime.name} {runtime.version} {runtime.precision}; "
         f"self-test passed on {frames} golden frames; threshold {inspector.threshold:.4f} ({origin})"
     )
+
+
+def _say(name: str, text: str) -> None:
+    """A notice of one of several cameras."""
+    notice(f"{name}: {text}" if name else text)
 
 
 def notice(text: str) -> None:

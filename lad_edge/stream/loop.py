@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -12,8 +11,10 @@ from typing import TYPE_CHECKING
 from lad_edge.errors import EngineError, SinkError, SourceError
 from lad_edge.sources.source import fault_now
 from lad_edge.stream.capture import Capture, Pace
-from lad_edge.stream.mailbox import Mailbox
+from lad_edge.stream.parts import Part, Parts
 from lad_edge.stream.stats import Stats
+from lad_edge.stream.triggers import FreeRun, Trigger
+from lad_edge.stream.vote import Vote
 from lad_edge.values import Frame, Reason, Result, Verdict
 
 if TYPE_CHECKING:
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
     from lad_edge.sources.source import Source
     from lad_edge.stream.sinks import Sink
 
-_POLL_S = 0.05  # how late a stop may be noticed; frames wake the loop at once
+_POLL_S = 0.05  # how late a stop may be noticed; parts wake the loop at once
 _OPEN_TIMEOUT_S = 15.0
 _JOIN_S = 0.8
 _LAST_WORDS_S = 0.3
 
-CAPACITY = {"latest": 1, "all": 4}  # frames that wait; live sources lose the oldest one, recorded ones wait
+CAPACITY = {"latest": 1, "all": 4}  # parts that wait; live sources lose the oldest one, recorded ones wait
 _LIVE_ALL_CAPACITY = 64
+_STOPPED = "the line was stopped before this part was judged"
 
 
 def _ignore(_text: str) -> None:
@@ -38,15 +40,20 @@ def _ignore(_text: str) -> None:
 
 @dataclass(frozen=True)
 class LineOptions:
-    """How frames flow.
+    """How parts flow.
 
-    queue: "latest" (the newest frame wins) or "all" (in order); None = "latest" for live sources, else "all".
-    first_seq: number of the first frame; stall_s: a live source silent for that long is reported as CAMERA_LOST.
-    keep_warm_s: after that long without a frame the engine runs for nobody, again and again; None = it sleeps.
-    stop: becomes true when the line shall end; notice: takes a line for a person.
+    queue: "latest" (the newest part wins) or "all" (in order); None = "latest" for live sources that run freely, else "all".
+    trigger: what makes a part of the pictures; None = each picture is one. vote: what becomes of several pictures of a part.
+    deadline_ms: from capture to verdict, after which the part is UNKNOWN; None = no limit.
+    first_seq: number of the first part; stall_s: a live source silent for that long is reported as CAMERA_LOST, and a triggered part that
+    has not got its pictures by then is UNKNOWN. keep_warm_s: after that long without a part the engine runs for nobody, again and again;
+    None = it sleeps. stop: becomes true when the line shall end; notice: takes a line for a person.
     """
 
     queue: str | None = None
+    trigger: Callable[[Parts], Trigger] | None = None
+    vote: Vote = field(default_factory=Vote)
+    deadline_ms: float | None = None
     pace: Pace = field(default_factory=Pace)
     first_seq: int = 1
     stall_s: float = 1.0
@@ -56,7 +63,7 @@ class LineOptions:
 
 
 class Line:
-    """One source through one inspector into the sinks; each captured frame gets exactly one record, in order of seq."""
+    """One source through one inspector into the sinks; each part gets exactly one record, in order of seq."""
 
     def __init__(
         self, source: Source, inspector: Inspector, sinks: Sequence[Sink], options: LineOptions | None = None
@@ -64,38 +71,70 @@ class Line:
         self.source, self.inspector, self.sinks = source, inspector, list(sinks)
         self.options = options or LineOptions()
         self.stats = Stats()
-        self.mailbox = _open_mailbox(source, self.options)
-        self.capture = Capture(source, self.mailbox, self.options.notice, self.options.pace)
-        self._stamps_at_take = not source.live and self.options.pace.fps is None
+        self.parts = self._open_parts()
+        self.trigger = (self.options.trigger or FreeRun)(self.parts)
+        self.capture = Capture(source, self.trigger, self.options.notice, self.options.pace)
+        self._deadlines = threading.Thread(target=self._watch_deadlines, name="deadlines", daemon=True)
+        self.beat: Callable[[], None] = lambda: None  # called while the line moves, many times a second
         self._writing = threading.Lock()
-        self._taken: deque[Frame] = deque()  # out of the mailbox, not yet inspected
-        self._lost, self._last_take_s = False, 0.0
+        self._next_inspector: Inspector | None = None
+        self._pictures = 0  # that the inspector has seen
+        self._ended = threading.Event()
+        self._failure: SinkError | None = None  # of a sink, met while another thread wrote
 
     def run(self) -> Stats:
         """Runs to the end of the source or to the stop. Raises SourceError, SinkError; what was judged is written."""
         self.capture.start()
+        self._deadlines.start()
         try:
             self._wait_for_source()
-            while not self.options.stop() and not self.mailbox.finished:
+            self.trigger.start()
+            while not self.options.stop() and not self.parts.finished:
+                self.beat()
                 self._step()
         finally:
+            self.trigger.close()
             self.capture.stop(_JOIN_S)
-            self._leave_none_behind()
+            self._swap_now()
+            self.parts.settle_all(Reason.STOPPING, _STOPPED)
+            self._ended.set()
+            self._write_settled()
         if self.capture.error is not None and not self.options.stop():
             raise self.capture.error
         return self.stats
 
+    def swap(self, inspector: Inspector) -> None:
+        """From the next part on this inspector judges; the one that it replaces is closed once it is idle."""
+        with self._writing:
+            replaced, self._next_inspector = self._next_inspector, inspector
+        if replaced is not None:
+            replaced.close()
+
     def abandon(self) -> bool:
-        """Last words when the main thread hangs: an UNKNOWN for every part in flight. False when they are not written."""
+        """Last words when the main thread hangs: an UNKNOWN for every open part. False when they are not written."""
         if not self._writing.acquire(timeout=_LAST_WORDS_S):
             return False
         # The lock is kept: a main thread that wakes up late must not write a second record.
-        self.mailbox.close()
+        self.parts.close()
+        self.parts.settle_all(Reason.STOPPING, _STOPPED)
         try:
-            self._write_unjudged()
+            self._write_in_order()
         except SinkError:
             return False
         return True
+
+    def _open_parts(self) -> Parts:
+        source, options = self.source, self.options
+        queue = options.queue or ("latest" if source.live and options.trigger is None else "all")
+        held_back = queue == "all" and not source.live
+        return Parts(
+            _LIVE_ALL_CAPACITY if queue == "all" and source.live else CAPACITY[queue],
+            self._unjudged,
+            wait_when_full=held_back,
+            first_seq=options.first_seq,
+            clock_runs=source.live
+            or options.pace.fps is not None,  # a recorded frame has waited in a file, not on a line
+        )
 
     def _wait_for_source(self) -> None:
         limit_s = time.monotonic() + _OPEN_TIMEOUT_S
@@ -104,30 +143,77 @@ class Line:
                 raise SourceError(
                     f"{self.source.name} did not open within {_OPEN_TIMEOUT_S:g} s; check its cable, power and address"
                 )
-        self._last_take_s = time.monotonic()
 
     def _step(self) -> None:
         keep_warm_s = self.options.keep_warm_s
-        frames = self.mailbox.take(_POLL_S if keep_warm_s is None else min(_POLL_S, keep_warm_s))
-        if not frames and keep_warm_s is not None:
+        part = self.parts.take(_POLL_S if keep_warm_s is None else min(_POLL_S, keep_warm_s))
+        self._write_settled()
+        self._swap_now()
+        if part is not None:
+            self._judge(part)
+        elif keep_warm_s is not None:
             self._keep_warm()
-        self._taken.extend(frames)
-        while self._taken:
-            self._handle(self._taken[0])
-        self._watch_silence(frames)
+        self._watch_silence()
 
     def _keep_warm(self) -> None:
         """A fault here is no part's fault: the next part meets it, and has it in its record."""
         with suppress(EngineError):
             self.inspector.keep_warm()
 
-    def _handle(self, frame: Frame) -> None:
-        if self._stamps_at_take:  # a recorded frame has waited in a file, not on a line
-            frame = replace(frame, captured_ns=time.monotonic_ns())
-        result = self.inspector.inspect(frame)
+    def _swap_now(self) -> None:
         with self._writing:
-            self._taken.popleft()
-            self._write(frame, result)
+            following, self._next_inspector = self._next_inspector, None
+        if following is not None:
+            self.inspector.close()
+            self.inspector = following
+
+    def _judge(self, part: Part) -> None:
+        results = [self._inspect(frame) for frame in part.frames]
+        chosen, result = self.options.vote(results)
+        result = replace(result, seq=part.seq, part_id=part.part_id)
+        if self.parts.settle(part, result, chosen):
+            self._write_settled()
+        else:
+            self.stats.late[result.verdict] += 1
+            took_ms = (time.monotonic_ns() - (part.clock_ns or part.triggered_ns)) / 1e6
+            self.options.notice(
+                f"part {part.seq}: {result.verdict.value} came after {took_ms:.1f} ms, too late; UNKNOWN stays"
+            )
+
+    def _inspect(self, frame: Frame) -> Result:
+        """Pictures are numbered for the gate, which looks for repeats and order; parts have numbers of their own."""
+        self._pictures += 1
+        if not self.parts.clock_runs:
+            frame = replace(frame, captured_ns=time.monotonic_ns())
+        return self.inspector.inspect(replace(frame, seq=self._pictures))
+
+    def _watch_deadlines(self) -> None:
+        """A thread of its own: the engine may hang, the verdict is due all the same."""
+        limits_ns = tuple(
+            None if ms is None else round(1e6 * ms) for ms in (self.options.deadline_ms, self._pictures_ms())
+        )
+        while not self._ended.is_set():
+            pause_s = self.parts.expire(*limits_ns)
+            try:
+                self._write_settled()
+            except SinkError as exc:
+                self._failure = exc
+            self.parts.wait_for_change(pause_s)
+
+    def _pictures_ms(self) -> float | None:
+        return None if self.options.trigger is None else 1e3 * self.options.stall_s
+
+    def _write_settled(self) -> None:
+        with self._writing:
+            self._write_in_order()
+            failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _write_in_order(self) -> None:
+        while (part := self.parts.leave()) is not None:
+            assert part.result is not None  # noqa: S101 - settled parts leave, no others
+            self._write(part.frame(), part.result)
 
     def _write(self, frame: Frame, result: Result) -> None:
         """To every sink that still works, even if one of them fails; then the first failure is raised."""
@@ -144,46 +230,26 @@ class Line:
             return exc
         return None
 
-    def _watch_silence(self, frames: Sequence[Frame]) -> None:
+    def _watch_silence(self) -> None:
         """A driver that hangs in a read says nothing; the line does (reliability.md F2)."""
-        now_s = time.monotonic()
-        if frames:
-            self._last_take_s = now_s
-            self._lost = frames[-1].fault is Reason.CAMERA_LOST
-        elif self.source.free_running and not self._lost and now_s - self._last_take_s > self.options.stall_s:
-            self._lost = True
+        silent_s = time.monotonic() - self.trigger.heard_s
+        if self.source.free_running and not self.trigger.lost and silent_s > self.options.stall_s:
             detail = f"{self.source.name} has delivered nothing for {self.options.stall_s:g} s"
             self.options.notice(detail)
-            self.mailbox.put(fault_now(f"{self.source.name}#silent", Reason.CAMERA_LOST, detail, self.source.name))
+            self.trigger.put(fault_now(f"{self.source.name}#silent", Reason.CAMERA_LOST, detail, self.source.name))
 
-    def _leave_none_behind(self) -> None:
-        with self._writing:
-            self._write_unjudged()
-
-    def _write_unjudged(self) -> None:
-        """One UNKNOWN for each frame that was captured and has no verdict yet."""
-        self._taken.extend(self.mailbox.take_all())
-        while self._taken:
-            frame = self._taken.popleft()
-            self._write(frame, _stopped(frame, self.inspector))
-
-
-def _open_mailbox(source: Source, options: LineOptions) -> Mailbox:
-    queue = options.queue or ("latest" if source.live else "all")
-    capacity = _LIVE_ALL_CAPACITY if queue == "all" and source.live else CAPACITY[queue]
-    held_back = queue == "all" and not source.live
-    return Mailbox(capacity, wait_when_full=held_back, first_seq=options.first_seq)
-
-
-def _stopped(frame: Frame, inspector: Inspector) -> Result:
-    return Result(
-        seq=frame.seq,
-        frame_id=frame.frame_id,
-        verdict=Verdict.UNKNOWN,
-        reasons=(frame.fault or Reason.STOPPING,),
-        captured_ns=frame.captured_ns,
-        utc_ns=frame.utc_ns,
-        threshold=inspector.threshold,
-        detail=frame.fault_detail or "the line was stopped before this part was judged",
-        engine_sha256=inspector.bundle.sha256,
-    )
+    def _unjudged(self, part: Part, reason: Reason, detail: str) -> Result:
+        """What is said of a part that nobody judged: its own fault, or why nobody did."""
+        frame = part.frame()
+        return Result(
+            seq=part.seq,
+            part_id=part.part_id,
+            frame_id=frame.frame_id,
+            verdict=Verdict.UNKNOWN,
+            reasons=(frame.fault or reason,),
+            captured_ns=frame.captured_ns,
+            utc_ns=frame.utc_ns,
+            threshold=self.inspector.threshold,
+            detail=frame.fault_detail or detail,
+            engine_sha256=self.inspector.bundle.sha256,
+        )

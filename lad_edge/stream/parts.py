@@ -129,6 +129,12 @@ class Parts:
             self._changed.notify_all()
             return True
 
+    def result_of(self, part: Part, timeout_s: float) -> Result | None:
+        """Waits for a part to be settled; None when it is not in time."""
+        with self._changed:
+            self._changed.wait_for(lambda: part.result is not None, timeout_s)
+            return part.result
+
     def leave(self) -> Part | None:
         """The oldest part if it is settled: it is out from now on, and the caller writes its record before the next one leaves."""
         with self._changed:

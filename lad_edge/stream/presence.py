@@ -80,7 +80,7 @@ class Presence(Trigger):
         scale = _SIDE / max(image.shape[:2])
         size = max(1, round(scale * image.shape[1])), max(1, round(scale * image.shape[0]))
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        return small.astype(np.float32) if small.ndim == 2 else small.mean(-1, dtype=np.float32)
+        return np.asarray(small if small.ndim == 2 else small.mean(-1), np.float32)
 
     def _learn(self, cells: NDArray[np.float32]) -> None:
         self._empties.append(cells)

@@ -39,6 +39,7 @@ def to_record(result: Result, origin: Origin | None = None, frame_sha256: str | 
     return {
         "seq": result.seq,
         "frame_id": result.frame_id,
+        "part_id": result.part_id,
         "captured_ns": result.captured_ns,
         "utc_ns": result.utc_ns,
         "verdict": result.verdict.value,

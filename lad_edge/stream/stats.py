@@ -19,15 +19,19 @@ class Histogram:
 
     def __init__(self) -> None:
         self._bins = array("Q", bytes(8 * _BINS))
-        self.count = 0
+        self.count, self.total_us = 0, 0.0
         self.min, self.max = math.inf, -math.inf
 
     def add(self, value_us: float) -> None:
         """Counts one duration."""
         clipped = min(max(value_us, _LOWEST_US), _HIGHEST_US)
         self._bins[int(math.log(clipped / _LOWEST_US) / _LOG_STEP)] += 1
-        self.count += 1
+        self.count, self.total_us = self.count + 1, self.total_us + value_us
         self.min, self.max = min(self.min, value_us), max(self.max, value_us)
+
+    def at_most(self, value_us: float) -> int:
+        """How many durations lie in the bins up to that value; right to the 1 % of a bin."""
+        return sum(self._bins[: max(0, math.ceil(math.log(value_us / _LOWEST_US) / _LOG_STEP))])
 
     def percentile(self, share: float) -> float:
         """The value in µs that `share` of all durations do not exceed (nearest rank). NaN when nothing was added."""
@@ -50,6 +54,9 @@ class Stats:
     def __init__(self) -> None:
         self.verdicts: Counter[Verdict] = Counter(dict.fromkeys(Verdict, 0))
         self.reasons: Counter[str] = Counter()
+        self.late: Counter[Verdict] = (
+            Counter()
+        )  # verdicts that came after their deadline: recorded nowhere, output nowhere
         self.stages: dict[str, Histogram] = {}
 
     @property
@@ -67,22 +74,29 @@ class Stats:
                 self._histogram(stage).add(duration_us)
 
     def as_dict(self, dropped: int) -> dict[str, object]:
-        """The summary as JSON values: counts, reasons, dropped, percentiles per stage in µs."""
+        """The summary as JSON values: counts, reasons, dropped and late ones, percentiles per stage in µs."""
         return {
             "parts": self.parts,
             "verdicts": {verdict.value: count for verdict, count in self.verdicts.items()},
             "reasons": dict(sorted(self.reasons.items())),
             "dropped": dropped,
+            "late": {verdict.value: count for verdict, count in self.late.items()},
             "stages_us": {
                 name: {key: round(value, 1) for key, value in histogram.summary().items()}
                 for name, histogram in self.stages.items()
             },
         }
 
+    def counts(self) -> str:
+        """Parts and verdicts, for a person."""
+        return f"{self.parts} parts: " + ", ".join(
+            f"{count} {verdict.value}" for verdict, count in self.verdicts.items()
+        )
+
     def table(self, dropped: int) -> str:
         """The summary for a person."""
-        counts = ", ".join(f"{count} {verdict.value}" for verdict, count in self.verdicts.items())
-        lines = [f"{self.parts} parts: {counts}; {dropped} dropped"]
+        late = f"; {sum(self.late.values())} late" if self.late else ""
+        lines = [f"{self.counts()}; {dropped} dropped{late}"]
         lines += [f"  {count:6d}  {reason}" for reason, count in sorted(self.reasons.items())]
         return "\n".join([*lines, *self._stage_lines()])
 

@@ -28,7 +28,7 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.last_words: Callable[[], bool] = lambda: True  # writes what must not be lost; False when it could not
-        self._requested = threading.Event()
+        self._requested, self._reload = threading.Event(), threading.Event()
         self._reader, self._writer = socket.socketpair()
         self._watcher = threading.Thread(target=self._watch, name="stop-signal", daemon=True)
 
@@ -36,11 +36,21 @@ class StopSignal:
         """True once somebody asked for the end."""
         return self._requested.is_set()
 
+    def request(self) -> None:
+        """Asks for the end from inside the process."""
+        self._requested.set()
+
+    def reload_requested(self) -> bool:
+        """True once for each SIGHUP."""
+        asked = self._reload.is_set()
+        self._reload.clear()
+        return asked
+
     def __enter__(self) -> StopSignal:
         self._writer.setblocking(False)
         self._old_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         self._old = {number: signal.signal(number, self._note) for number in _SIGNALS}
-        self._old[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal is not a stop
+        self._old[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._note_reload)  # a closed terminal is not a stop
         self._watcher.start()
         return self
 
@@ -57,6 +67,9 @@ class StopSignal:
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         self._requested.set()
 
+    def _note_reload(self, _number: int, _frame: FrameType | None) -> None:
+        self._reload.set()
+
     def _watch(self) -> None:
         if not self._next_signal(None):
             return
@@ -67,6 +80,9 @@ class StopSignal:
         os._exit(0 if self.last_words() else SinkError.exit_code)
 
     def _next_signal(self, timeout_s: float | None) -> bool:
-        """True for a signal, False for the end of the watch. Raises TimeoutError."""
+        """True for a signal that asks for the end, False for the end of the watch. Raises TimeoutError."""
         self._reader.settimeout(timeout_s)
-        return bool(self._reader.recv(1))
+        number = self._reader.recv(1)
+        while number == bytes([signal.SIGHUP]):
+            number = self._reader.recv(1)
+        return bool(number)

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from lad_edge.values import Frame
 
 
+_GONE = (Reason.CAMERA_LOST, Reason.CAMERA_BUSY, Reason.WRONG_CAMERA)
+
+
 class Trigger:
     """What the capture thread gives each picture to.
 
-    heard_s: when the source last said something, on the monotonic clock; lost: what it said was CAMERA_LOST.
+    heard_s: when the source last said something, on the monotonic clock; lost: what it said was that there is no camera.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -29,7 +32,7 @@ class Trigger:
 
     def put(self, frame: Frame) -> bool:
         """Takes a picture over; False once the line ends."""
-        self.heard_s, self.lost = time.monotonic(), frame.fault is Reason.CAMERA_LOST
+        self.heard_s, self.lost = time.monotonic(), frame.fault in _GONE
         return self.offer(frame)
 
     def offer(self, frame: Frame) -> bool:

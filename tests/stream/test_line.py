@@ -35,7 +35,7 @@ def test_a_recorded_source_is_judged_frame_by_frame_in_order(inspector: Inspecto
     line.run()
     assert sink.seqs == list(range(1, 10))
     assert [r.verdict for r in sink.results] == [Verdict.OK, Verdict.OK, Verdict.NG] * 3
-    assert line.mailbox.dropped == 0
+    assert line.parts.dropped == 0
 
 
 def test_a_live_source_that_is_too_fast_loses_frames_but_no_record(inspector: Inspector) -> None:
@@ -45,7 +45,7 @@ def test_a_live_source_that_is_too_fast_loses_frames_but_no_record(inspector: In
     line.run()
     assert sink.seqs == list(range(1, 31))
     dropped = [r for r in sink.results if r.reasons == (Reason.DROPPED,)]
-    assert len(dropped) == line.mailbox.dropped >= 27
+    assert len(dropped) == line.parts.dropped >= 27
     assert {r.verdict for r in dropped} == {Verdict.UNKNOWN}
     assert line.stats.reasons["DROPPED"] == len(dropped)
 
@@ -55,7 +55,7 @@ def test_a_live_source_with_queue_all_keeps_every_frame(inspector: Inspector) ->
     sink = CollectingSink(before=lambda _: source.exhausted.wait(WAIT_S))
     line = Line(source, inspector, [sink], LineOptions(queue="all"))
     line.run()
-    assert line.mailbox.dropped == 0
+    assert line.parts.dropped == 0
     assert all(r.score is not None for r in sink.results)
 
 
@@ -65,7 +65,7 @@ def test_a_recorded_source_with_queue_latest_drops_like_a_live_one(inspector: In
     line = Line(source, inspector, [sink], LineOptions(queue="latest"))
     line.run()
     assert sink.seqs == list(range(1, 11))
-    assert line.mailbox.dropped > 0
+    assert line.parts.dropped > 0
 
 
 def test_the_engine_is_kept_warm_while_no_frame_comes_and_nothing_is_recorded(
@@ -115,7 +115,7 @@ def test_a_stop_ends_an_endless_source_and_every_captured_frame_has_its_record(i
     line.run()
     assert sink.seqs == list(range(1, len(sink.seqs) + 1))
     assert {r.reasons for r in sink.results[5:]} <= {(Reason.STOPPING,)}
-    assert line.mailbox.put(frame(None)) is False
+    assert line.parts.put(frame(None)) is False
     assert not line.capture.is_alive()
 
 

@@ -38,7 +38,7 @@ RESULT = Result(
     engine_sha256="ab",
 )
 FIELDS = [
-    *("seq", "frame_id", "captured_ns", "utc_ns", "verdict", "reasons", "score", "p_value", "threshold"),
+    *("seq", "frame_id", "part_id", "captured_ns", "utc_ns", "verdict", "reasons", "score", "p_value", "threshold"),
     *("structural_score", "logical_score", "regions", "findings", "detail", "stages_us", "engine_sha256"),
 ]
 

@@ -1,0 +1,104 @@
+"""`--trigger` and what belongs to it go in; the trigger of a line comes out."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from lad_edge.cli.arguments import positive_duration_ms, positive_int, roi_px
+from lad_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lad_edge.stream.parts import Parts
+    from lad_edge.stream.triggers import Trigger
+
+    MakeTrigger = Callable[[Parts], Trigger]
+
+_KINDS = "free-run, interval:TIME, http://HOST:PORT, presence, presence:X,Y,WIDTH,HEIGHT"
+_LEAST_TOKEN = 16
+
+
+def add_trigger_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    from lad_edge.stream.vote import RULES
+
+    group = parser.add_argument_group("parts")
+    group.add_argument(
+        "--trigger",
+        default="free-run",
+        metavar="KIND",
+        help=f"what makes a part: {_KINDS}; default: free-run, each picture is a part (of a triggered camera too)",
+    )
+    group.add_argument("--pictures", type=positive_int, default=1, metavar="N", help="of each part; default: 1")
+    group.add_argument(
+        "--vote",
+        choices=RULES,
+        default=RULES[0],
+        help="any: one bad picture makes a part NG (default); majority: half of them do",
+    )
+    group.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="requests of --trigger http:// carry this as a bearer token"
+    )
+
+
+def make_trigger(args: argparse.Namespace, *, live: bool) -> MakeTrigger | None:
+    """What makes the trigger of the parts of a line; None = each picture is a part. Raises UsageError."""
+    kind, _, rest = args.trigger.partition(":")
+    if kind not in ("interval", "http"):
+        if args.pictures > 1:
+            raise UsageError(f"--pictures {args.pictures}: --trigger {args.trigger} has one picture for each part")
+        if args.token_file:
+            raise UsageError("--token-file is for --trigger http://…")
+    if kind == "free-run" and not rest:
+        return None
+    if not live:
+        raise UsageError(f"--trigger {args.trigger} needs a live source; each picture of a file or folder is a part")
+    return _live_trigger(args, kind, rest)
+
+
+def _live_trigger(args: argparse.Namespace, kind: str, rest: str) -> MakeTrigger:
+    from lad_edge.stream.presence import Presence
+    from lad_edge.stream.triggers import Interval
+
+    try:
+        if kind == "presence":
+            return partial(Presence, place=roi_px(rest) if rest else None)
+        if kind == "interval":
+            return partial(Interval, period_s=positive_duration_ms(rest) / 1e3, pictures=args.pictures)
+    except argparse.ArgumentTypeError as exc:
+        raise UsageError(f"--trigger {args.trigger}: {exc}") from exc
+    if kind == "http":
+        return _http_trigger(args)
+    raise UsageError(f"--trigger {args.trigger}: expected one of {_KINDS}")
+
+
+def _http_trigger(args: argparse.Namespace) -> MakeTrigger:
+    from lad_edge.stream.http_trigger import HttpTrigger
+
+    url = urlsplit(args.trigger)
+    try:
+        host, port = url.hostname, url.port
+    except ValueError:
+        host, port = None, None
+    if not host or port is None or url.path not in ("", "/") or url.username:
+        raise UsageError(f"--trigger {args.trigger}: expected http://HOST:PORT, such as http://127.0.0.1:8601")
+    return partial(HttpTrigger, address=(host, port), token=_token(args.token_file), pictures=args.pictures)
+
+
+def _token(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"--token-file {path} cannot be read: {exc}") from exc
+    if len(token) < _LEAST_TOKEN:
+        raise UsageError(
+            f"--token-file {path}: a token has {_LEAST_TOKEN} characters at least; make one: openssl rand -hex 32"
+        )
+    return token

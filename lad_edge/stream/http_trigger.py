@@ -1,0 +1,151 @@
+"""Line software asks for a part by HTTP and has its record as the answer: `POST /trigger` with {"part_id": "tray-17"}, or with nothing.
+
+One request is one part. The answer comes with the verdict, so the deadline of the line bounds it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import json
+import re
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+from lad_edge.errors import UsageError
+from lad_edge.stream.records import to_record
+from lad_edge.stream.triggers import OnDemand
+
+if TYPE_CHECKING:
+    from lad_edge.stream.parts import Parts
+
+PART_ID = re.compile(r"[A-Za-z0-9._-]{0,64}", re.ASCII)
+_MOST_BYTES, _MOST_CONNECTIONS = 4096, 64
+_ANSWER_S, _IDLE_S = 10.0, 30.0
+
+Answer = tuple[HTTPStatus, dict[str, Any]]
+
+
+class HttpTrigger(OnDemand):
+    """A part for each request."""
+
+    def __init__(self, parts: Parts, address: tuple[str, int], token: str | None = None, pictures: int = 1) -> None:
+        """address: host and port. token: requests carry it as `Authorization: Bearer …`; None is for this machine alone.
+
+        Raises UsageError for an address that cannot be served, or must not be without a token.
+        """
+        super().__init__(parts, pictures)
+        host, port = address
+        if token is None and not _is_loopback(host):
+            raise UsageError(f"--trigger http://{host}:{port} is open to others: it needs --token-file, or 127.0.0.1")
+        try:
+            self._server = _Server(address, self, token)
+        except OSError as exc:
+            raise UsageError(f"--trigger http://{host}:{port}: {exc.strerror}; choose another address") from exc
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="http-trigger", daemon=True
+        )
+
+    def start(self) -> None:
+        """Requests are answered from now on; earlier ones have waited."""
+        super().start()
+        self._thread.start()
+
+    def close(self) -> None:
+        """No request is taken any more."""
+        super().close()
+        if self._thread.is_alive():
+            self._server.shutdown()
+        self._server.server_close()
+
+    def ask(self, part_id: str) -> Answer:
+        """Triggers a part and waits for what is said of it."""
+        part = self.fire(part_id)
+        if part is None:
+            return HTTPStatus.SERVICE_UNAVAILABLE, {"error": "the line is stopping"}
+        result = self.parts.result_of(part, _ANSWER_S)
+        if result is None:
+            return HTTPStatus.GATEWAY_TIMEOUT, {"error": f"no verdict within {_ANSWER_S:g} s", "seq": part.seq}
+        return HTTPStatus.OK, to_record(result)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False  # an idle connection must not hold the stop of the line up
+
+    def __init__(self, address: tuple[str, int], trigger: HttpTrigger, token: str | None) -> None:
+        self.trigger, self.token = trigger, token
+        self.free = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        super().__init__(address, _Request)
+
+    def verify_request(self, _request: object, _client: object) -> bool:
+        """More connections than that are closed at once."""
+        return self.free.acquire(blocking=False)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.free.release()
+
+
+class _Request(BaseHTTPRequestHandler):
+    server: _Server
+    protocol_version = "HTTP/1.1"  # line software keeps its connection
+    timeout = _IDLE_S
+    disable_nagle_algorithm = True
+
+    def do_POST(self) -> None:
+        """One part, or what is wrong with the request."""
+        status, answer = self._answer()
+        body = json.dumps(answer, allow_nan=False).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _answer(self) -> Answer:
+        length = self.headers.get("Content-Length", "0")
+        if not length.isdecimal() or int(length) > _MOST_BYTES:
+            self.close_connection = True
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": f"at most {_MOST_BYTES} bytes, of a known length"}
+        body = self.rfile.read(int(length))
+        if not self._is_allowed():
+            return HTTPStatus.UNAUTHORIZED, {"error": "the token is missing or wrong: Authorization: Bearer TOKEN"}
+        if self.path != "/trigger":
+            return HTTPStatus.NOT_FOUND, {"error": "there is POST /trigger, nothing else"}
+        part_id = _part_id(body)
+        if part_id is None:
+            return HTTPStatus.BAD_REQUEST, {
+                "error": 'expected {"part_id": "…"} of A-Z a-z 0-9 . _ - (64 at most), or nothing'
+            }
+        return self.server.trigger.ask(part_id)
+
+    def _is_allowed(self) -> bool:
+        given, token = self.headers.get("Authorization", ""), self.server.token
+        return token is None or hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+
+    def log_message(self, *_: object) -> None:
+        """Records are the log."""
+
+
+def _part_id(body: bytes) -> str | None:
+    """The id in a request, "" when it has none, None when it is no id."""
+    if not body.strip():
+        return ""
+    try:
+        part_id = json.loads(body)["part_id"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return part_id if isinstance(part_id, str) and PART_ID.fullmatch(part_id) else None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,82 @@
+"""The words of --trigger."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from lad_edge.cli.triggering import add_trigger_options, make_trigger
+from lad_edge.errors import UsageError
+from lad_edge.stream.http_trigger import HttpTrigger
+from lad_edge.stream.parts import Parts
+from lad_edge.stream.presence import Presence
+from lad_edge.stream.triggers import Interval, Trigger
+
+
+def made(words: str, *, live: bool = True) -> Trigger | None:
+    parser = argparse.ArgumentParser()
+    add_trigger_options(parser)
+    make = make_trigger(parser.parse_args(words.split()), live=live)
+    return make(Parts(1, lambda *_: None, wait_when_full=False)) if make else None  # type: ignore[arg-type, return-value]
+
+
+def test_each_picture_is_a_part_unless_something_else_is_asked_for() -> None:
+    assert made("") is None
+    assert made("--trigger free-run", live=False) is None
+
+
+def test_a_clock() -> None:
+    trigger = made("--trigger interval:250ms --pictures 3")
+    assert isinstance(trigger, Interval)
+    assert (trigger.period_s, trigger.pictures) == (0.25, 3)
+
+
+@pytest.mark.parametrize(("text", "place"), [("presence", None), ("presence:1,2,30,40", (1, 2, 30, 40))])
+def test_a_place_that_parts_enter(text: str, place: tuple[int, ...] | None) -> None:
+    trigger = made(f"--trigger {text}")
+    assert isinstance(trigger, Presence)
+    assert trigger.place == place
+
+
+def test_requests_with_a_token(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("0123456789abcdef\n")
+    trigger = made(f"--trigger http://127.0.0.1:0 --token-file {tmp_path}/token")
+    assert isinstance(trigger, HttpTrigger)
+    assert trigger._server.token == "0123456789abcdef"
+    trigger.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--trigger interval", "a time is written with its unit"),
+        ("--trigger interval:0ms", "expected a time above 0"),
+        ("--trigger presence:1,2", "a region is written X,Y,WIDTH,HEIGHT"),
+        ("--trigger pressure", "expected one of free-run, interval:TIME"),
+        ("--trigger free-run:1", "expected one of free-run"),
+        ("--trigger http://127.0.0.1", "expected http://HOST:PORT"),
+        ("--trigger http://127.0.0.1:99999", "expected http://HOST:PORT"),
+        ("--trigger http://127.0.0.1:80/path", "expected http://HOST:PORT"),
+        ("--trigger http://0.0.0.0:0", "it needs --token-file"),
+        ("--trigger http://127.0.0.1:0 --token-file /nowhere", "cannot be read"),
+        ("--trigger presence --token-file x", "--token-file is for --trigger http"),
+        ("--pictures 2", "has one picture for each part"),
+    ],
+)
+def test_what_is_wrong_is_said(words: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        made(words)
+    assert message in str(caught.value)
+
+
+def test_a_token_that_can_be_guessed(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret")
+    with pytest.raises(UsageError, match="16 characters at least"):
+        made(f"--trigger http://127.0.0.1:0 --token-file {tmp_path}/token")
+
+
+def test_files_have_no_trigger() -> None:
+    with pytest.raises(UsageError, match="needs a live source"):
+        made("--trigger interval:1s", live=False)
