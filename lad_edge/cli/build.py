@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lad_edge.bundle import Bundle, Manifest
     from lad_edge.runtime import Graphs
     from lad_edge.runtime.compiler import Target
+    from lad_edge.runtime.timings import Timings
 
 _EPILOG = """\
 examples:
@@ -31,6 +32,7 @@ examples:
   lad-edge build part.lad --cross sm_89                      for another machine's RTX 40 GPU; no GPU is needed here
   lad-edge build part.plan -o part.plan                      again, after an update of TensorRT or of the GPU
 
+TensorRT measures which kernels are fastest on this GPU and keeps that in X.timings beside X.lad: the next build takes it and is shorter.
 The plan holds the engines, the networks that they were built from and everything that the portable file holds. On the machine with the
 GPU the golden frames are judged by the engines before the plan is written; with --cross that happens when the plan is first opened.
 --precision f16 halves the weights and doubles the speed of matrix units; sums, normalisations and what is compared stay in f32. The
@@ -79,7 +81,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def run(args: argparse.Namespace) -> int:
     """Builds, checks, writes."""
-    from lad_edge.runtime.compiler import choose_target
+    from lad_edge.runtime.compiler import choose_target, open_timings
 
     source = bundles.read(args.file)
     out = args.out or args.file.with_suffix(".plan")
@@ -89,7 +91,8 @@ def run(args: argparse.Namespace) -> int:
     source.calibration(_CALIBRATED_AS[precision])  # raises with those that there are
     graphs = networks(source, precision)
     parity = {} if precision == "f32" else {precision: check_on_cpu(source, graphs, precision)}
-    built = _compile(target, graphs)
+    timings = open_timings(args.file.with_suffix(".timings"), target)
+    built = _compile(target, graphs, timings)
     device = _device(source, target, precision, here=not cross)
     manifest = plan_manifest(source, device, parity)
     tensors = _tensors(source, manifest, built.engines)
@@ -167,17 +170,21 @@ def plan_manifest(source: Bundle, device: Device, parity: dict[str, Any]) -> Man
     )
 
 
-def _compile(target: Target, graphs: Graphs) -> Built:
+def _compile(target: Target, graphs: Graphs, timings: Timings | None) -> Built:
     from lad_edge.runtime.compiler import compile_graph
 
     engines: dict[str, bytes] = {}
     seconds: dict[str, float] = {}
     for role, (graph, onnx) in graphs.items():
         started = time.monotonic()
-        engines[role] = compile_graph(target, role, graph, onnx, _progress(role, started))
+        engines[role] = compile_graph(target, role, graph, onnx, _progress(role, started), timings)
         seconds[role] = round(time.monotonic() - started, 2)
         if sys.stderr.isatty():
             print("\r\033[K", end="", file=sys.stderr)
+    if timings is not None:
+        timings.save()
+        if timings.problem:
+            print(timings.problem, file=sys.stderr)
     return Built(engines, seconds)
 
 

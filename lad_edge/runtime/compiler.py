@@ -15,8 +15,11 @@ from lad_edge.errors import EngineError, MissingDependencyError, UsageError
 from lad_edge.runtime.buffers import checked_onnx
 from lad_edge.runtime.gpu import Gpus, find_gpus
 from lad_edge.runtime.tensorrt import EXTRAS, logger, package, sentence, version
+from lad_edge.runtime.timings import Timings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lad_edge.bundle import Graph
 
 PRECISIONS = ("f32", "f16")  # of the ONNX that is compiled; strongly typed engines have no flag for it
@@ -79,12 +82,26 @@ def _imports(runtime: str) -> bool:
     return True
 
 
+def open_timings(path: Path, target: Target) -> Timings | None:
+    """Return what was measured for the target so far, and where it is kept; None where the runtime measures nothing."""
+    if target.runtime != "tensorrt":
+        return None
+    gpus = find_gpus().devices
+    return Timings(path, f"tensorrt {version('tensorrt')} on {gpus[0].name if gpus else 'no GPU'}")
+
+
 def compile_graph(
-    target: Target, role: str, graph: Graph, onnx: bytes | memoryview, progress: Progress | None = None
+    target: Target,
+    role: str,
+    graph: Graph,
+    onnx: bytes | memoryview,
+    progress: Progress | None = None,
+    timings: Timings | None = None,
 ) -> bytes:
     """Compile one network of ONNX bytes and return the engine's bytes.
 
-    graph: what the ONNX is; f16 or f32 as the ONNX says it, TF32 never. progress: called at each step of the builder.
+    graph: what the ONNX is; f16 or f32 as the ONNX says it, TF32 never. progress: called at each step of the builder. timings: of earlier
+    builds, which take less time then; what is measured is added.
     Raises EngineError for ONNX that TensorRT does not read or cannot compile.
     """
     trt, log = package(target.runtime), logger(target.runtime)
@@ -96,9 +113,13 @@ def compile_graph(
     config = _configure(trt, builder, target)
     if progress is not None:
         config.progress_monitor = _monitor(trt, progress)
+    if timings is not None:
+        _use_timings(config, timings)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise EngineError(f"graph '{role}': {target.runtime} cannot compile it: {log.last()}")
+    if timings is not None:
+        timings.data = bytes(config.get_timing_cache().serialize())
     return bytes(engine)
 
 
@@ -166,6 +187,14 @@ def _configure(trt: Any, builder: Any, target: Target) -> Any:
         for index, capability in enumerate(target.compute_capabilities):
             config.set_compute_capability(trt.ComputeCapability.__members__["SM" + capability.replace(".", "")], index)
     return config
+
+
+def _use_timings(config: Any, timings: Timings) -> None:
+    """TensorRT refuses what another GPU or version measured by its own header; then it begins with none."""
+    cache = config.create_timing_cache(timings.data)
+    if cache is None or not config.set_timing_cache(cache, False):
+        timings.leave_aside("TensorRT refuses it")
+        config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:
