@@ -21,6 +21,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import sqlite3
 from contextlib import closing, contextmanager, suppress
@@ -87,13 +88,13 @@ class Stored:
 
 @dataclass(frozen=True)
 class Retention:
-    """What is kept: the newest records within `max_bytes` of file, and none older than `max_age_s`; None = no such limit.
+    """What is kept: the newest records within `max_bytes` of file, and none older than `max_age_s`; inf = no such limit.
 
     Ages are counted while the outbox runs, because a wall clock that jumps must not delete anything (reliability.md F13).
     """
 
-    max_bytes: int | None = None
-    max_age_s: float | None = None
+    max_bytes: float = math.inf
+    max_age_s: float = math.inf
 
 
 class Ledger:
@@ -187,17 +188,13 @@ class Ledger:
         row = self._connection.execute(query, values).fetchone()
         return None if row is None else row[0]
 
-    def _end_by_size(self, max_bytes: int | None) -> int:
-        if max_bytes is None:
-            return 0
+    def _end_by_size(self, max_bytes: float) -> int:
         pages = self._value("PRAGMA page_count") - self._value("PRAGMA freelist_count")
         if pages * self._value("PRAGMA page_size") <= max_bytes:
             return 0
         return self._value(f"SELECT max(id) FROM (SELECT id FROM records ORDER BY id LIMIT {_CHUNK})") or 0  # noqa: S608
 
-    def _end_by_age(self, max_age_s: float | None, running_s: float) -> int:
-        if max_age_s is None:
-            return 0
+    def _end_by_age(self, max_age_s: float, running_s: float) -> int:
         oldest = f"(SELECT id, running_s FROM records ORDER BY id LIMIT {_CHUNK})"  # noqa: S608
         return self._value(f"SELECT max(id) FROM {oldest} WHERE running_s < ?", running_s - max_age_s) or 0  # noqa: S608
 

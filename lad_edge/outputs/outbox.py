@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from lad_edge.values import Frame, Result
 
+MOST_BYTES = 2 << 30  # of the file, when nobody says otherwise: about two million records
 _BATCH = 256  # records in one transaction at most
 _PICTURES = 8  # pictures that may wait for their hash; a slow disk must not fill the memory with them
 _POLL_S = 0.1  # how long the cursors of the outputs may wait for their commit
@@ -47,7 +48,7 @@ class Limits:
     the disk refuses; `when_full`: "stop" = then the line stops with a SinkError, "continue" = it goes on and counts what is lost.
     """
 
-    retention: Retention = field(default_factory=lambda: Retention(max_bytes=2 << 30))
+    retention: Retention = field(default_factory=lambda: Retention(max_bytes=MOST_BYTES))
     waiting: int = 20_000
     when_full: str = "stop"
     reserve_bytes: int = 64 << 20
@@ -61,6 +62,7 @@ class OutboxHealth:
     commits: transactions, which took commit_s together; detail: one line for a person.
     """
 
+    name: str
     codes: tuple[str, ...]
     stored: int
     lost: int
@@ -158,6 +160,7 @@ class Outbox:
             codes = [Reason.DISK_LOW.value] * low + [Reason.NOT_DURABLE.value] * bool(self._lost)
             waiting = self._handed - self._stored
             return OutboxHealth(
+                name=f"sqlite:{self.path}",
                 codes=tuple(codes),
                 stored=self._stored,
                 lost=self._lost,

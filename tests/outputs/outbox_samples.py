@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,3 +77,9 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < limit_s, "it never came"
         time.sleep(0.01)
+
+
+def fill_disk(path: Path) -> None:
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1024))

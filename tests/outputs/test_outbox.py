@@ -8,8 +8,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from outbox_samples import (
     RESULT,
     WAIT_S,
     fill,
+    fill_disk,
     frame,
     open_outbox,
     quiet,
@@ -234,18 +233,6 @@ def fill_and_close(outbox: Outbox, last: int) -> None:
     outbox.close()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"a small tmpfs cannot be mounted here: {mounted.stderr.strip()}")
-    yield tmp_path
-    subprocess.run(["umount", str(tmp_path)], check=True)
-
-
 def test_a_full_disk_delays_no_verdict_and_loses_no_record(small_disk: Path) -> None:
     path, ballast = small_disk / "r.sqlite", small_disk / "ballast"
     outbox = open_outbox(path, reserve_bytes=128 << 10)
@@ -287,12 +274,6 @@ def test_records_that_are_lost_are_counted_when_the_line_shall_go_on(small_disk:
 def write_many(outbox: Outbox, last: int) -> None:
     for result in results(1, last):
         outbox.write(frame(), result)
-
-
-def fill_disk(path: Path) -> None:
-    with path.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(1024))
 
 
 def test_a_limit_on_the_size_of_files_loses_no_acknowledged_record(path: Path) -> None:

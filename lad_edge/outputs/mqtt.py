@@ -1,0 +1,191 @@
+"""Records to an MQTT broker: QoS 1, each acknowledged by its PUBACK before the cursor moves (reliability.md F14, §6.4).
+
+paho keeps what is unacknowledged in memory only, and takes `publish` calls for a broker that is long frozen. So the outbox
+keeps the records, this thread drives the client itself, and after every failure a new client begins with the first record
+that was not acknowledged.
+
+Topics: PATH/result, never retained, and PATH/state, retained: `online`, or `offline` by the last will.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from lad_edge.errors import MissingDependencyError, UsageError
+from lad_edge.outputs.delivery import DeliveryError
+from lad_edge.outputs.tls import tls_context
+from lad_edge.stream.records import Origin, safe_id
+
+try:
+    import paho.mqtt.client as paho
+    from paho.mqtt.enums import CallbackAPIVersion
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+except ModuleNotFoundError as exc:
+    raise MissingDependencyError("mqtt:// needs paho-mqtt; pip install 'lad-edge[mqtt]'") from exc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lad_edge.outputs.address import Address
+    from lad_edge.outputs.ledger import Stored
+
+_DEFAULT_PATH = "lad-edge/{device}/{camera}"
+_KEEPALIVE_S = 5  # a frozen broker is noticed after about twice that, where nothing is to deliver
+_ANSWER_S = 5.0  # for CONNACK, and for each PUBACK after the one before it
+_POLL_S = 0.05
+_SESSION_S = 3600
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_PROTOCOLS = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
+_FORBIDDEN = frozenset("+#\0")
+
+
+class MqttOutput:
+    """An output (delivery.py). PATH may name {device} and {camera}, which are filled in for each record."""
+
+    slowest_retry_s = 2.0
+
+    def __init__(self, address: Address, origin: Origin) -> None:
+        """Raises UsageError."""
+        self._path = address.path or _DEFAULT_PATH
+        _check(self._path)
+        self.name = address.name
+        self._address, self._origin = address, origin
+        self._protocol = _PROTOCOLS[address.choice("protocol", *_PROTOCOLS)]
+        self._id = address.options.get("client-id", f"lad-edge-{origin.device_id}-{origin.camera_id}")
+        self._password = address.secret("password-file") or address.password
+        self._tls = tls_context(address) if address.scheme == "mqtts" else None
+        self._refuse_plain_password()
+        self._client: paho.Client | None = None
+        self._acknowledged: set[int] = set()
+        self._problem = ""
+
+    def open(self) -> None:
+        """Connects with the last will, and says that it is online. Raises DeliveryError."""
+        client, self._client = self._new_client(), None
+        self._problem = "no answer"
+        try:
+            client.connect(
+                self._address.host, self._address.port or _PORTS[self._address.scheme], _KEEPALIVE_S, **self._session()
+            )
+        except (OSError, ValueError) as exc:  # ValueError: a host that is no host name
+            raise DeliveryError(f"the broker cannot be reached: {exc}") from exc
+        self._client = client
+        self._drive(lambda: not self._problem, time.monotonic() + _ANSWER_S)
+        if self._problem:
+            raise self._failure(f"the broker does not let us in: {self._problem}")
+        self._publish([(self._state_topic(), "online", True)])
+
+    def deliver(self, records: Sequence[Stored]) -> None:
+        """Publishes all and waits for their PUBACKs. Raises DeliveryError."""
+        self._publish([(self._topic(record), record.line, False) for record in records])
+
+    def idle(self) -> None:
+        """Keeps the connection alive. Raises DeliveryError when it is gone."""
+        self._drive(lambda: True, 0.0)
+        if self._problem:
+            raise self._failure(self._problem)
+
+    def close(self) -> None:
+        """Says that it is offline and takes leave, unless the connection failed: then the broker says it."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        if not self._problem:
+            client.publish(self._state_topic(), "offline", qos=1, retain=True)
+            client.disconnect()
+            client.loop(_POLL_S)
+        if (connection := client.socket()) is not None:
+            connection.close()
+
+    def _publish(self, messages: Sequence[tuple[str, str, bool]]) -> None:
+        """Returns when the broker has acknowledged all. Raises DeliveryError with how many it has, in order."""
+        assert self._client is not None  # noqa: S101 - open() comes first
+        self._acknowledged.clear()
+        sent = [self._client.publish(topic, text.encode(), qos=1, retain=keep).mid for topic, text, keep in messages]
+        done = 0
+        while done < len(sent) and not self._problem:
+            before, limit_s = done, time.monotonic() + _ANSWER_S
+            self._drive(partial(self._has_acknowledged, sent[done]), limit_s)
+            while done < len(sent) and sent[done] in self._acknowledged:
+                done += 1
+            if done == before and not self._problem:
+                self._problem = f"no PUBACK within {_ANSWER_S:g} s"
+        if done < len(sent):
+            raise self._failure(self._problem, done)
+
+    def _has_acknowledged(self, mid: int) -> bool:
+        return mid in self._acknowledged
+
+    def _drive(self, done: Callable[[], bool], limit_s: float) -> None:
+        """Reads and writes until it is done, late or the connection is gone; at least once."""
+        assert self._client is not None  # noqa: S101 - open() comes first
+        while True:
+            status = self._client.loop(_POLL_S if limit_s else 0.0)
+            if status != paho.MQTT_ERR_SUCCESS:
+                self._problem = f"the connection is gone ({paho.error_string(status).rstrip('.').lower()})"
+                return
+            if done() or time.monotonic() > limit_s:
+                return
+
+    def _failure(self, message: str, acknowledged: int = 0) -> DeliveryError:
+        self._problem = message
+        return DeliveryError(message, acknowledged)
+
+    def _new_client(self) -> paho.Client:
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._id,
+            protocol=self._protocol,
+            clean_session=None if self._protocol == paho.MQTTv5 else True,
+        )
+        client.connect_timeout = _ANSWER_S
+        client.on_connect, client.on_publish = self._on_connect, self._on_publish
+        client.will_set(self._state_topic(), "offline", qos=1, retain=True)
+        if self._address.user:
+            client.username_pw_set(self._address.user, self._password or None)
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
+        return client
+
+    def _session(self) -> dict[str, Any]:
+        if self._protocol != paho.MQTTv5:
+            return {}
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = _SESSION_S
+        return {"clean_start": False, "properties": properties}
+
+    def _on_connect(self, _client: object, _data: object, _flags: object, reason: Any, _properties: object) -> None:
+        self._problem = f"{reason}; check user and password" if reason.is_failure else ""
+
+    def _on_publish(self, _client: object, _data: object, mid: int, reason: Any, _properties: object) -> None:
+        if reason.is_failure:
+            self._problem = f"the broker refuses a record: {reason}; check its access rules and quota"
+        else:
+            self._acknowledged.add(mid)
+
+    def _topic(self, record: Stored) -> str:
+        return f"{self._filled(record.record['device_id'], record.record['camera_id'])}/result"
+
+    def _state_topic(self) -> str:
+        return f"{self._filled(self._origin.device_id, self._origin.camera_id)}/state"
+
+    def _filled(self, device_id: str, camera_id: str) -> str:
+        return self._path.replace("{device}", safe_id(device_id)).replace("{camera}", safe_id(camera_id))
+
+    def _refuse_plain_password(self) -> None:
+        allowed = self._address.choice("allow-plain-password", "no", "yes") == "yes"
+        if self._password and self._tls is None and not self._address.loopback and not allowed:
+            raise UsageError(
+                f"{self.name}: the password would cross the network in plain text; use mqtts://, or say allow-plain-password=yes"
+            )
+
+
+def _check(path: str) -> None:
+    rest = path.replace("{device}", "").replace("{camera}", "")
+    if _FORBIDDEN & set(rest) or "{" in rest or "}" in rest or path.startswith("$"):
+        raise UsageError(
+            f"the MQTT topic '{path}' may name {{device}} and {{camera}}, and holds no + # $ or other braces"
+        )
