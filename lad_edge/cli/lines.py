@@ -33,7 +33,10 @@ def configured(args: argparse.Namespace, parser: argparse.ArgumentParser) -> lis
     beside = [name for name, value in plain.items() if name not in _NO_SETTINGS and getattr(args, name) != value]
     if beside:
         raise UsageError(f"--{beside[0].replace('_', '-')} beside -c: write it into {args.config}, where it is kept")
-    lines = [_complete(parser.parse_args(words), str(args.config)) for words in read_config(args.config, parser)]
+    try:
+        lines = [_complete(parser.parse_args(words), "it") for words in read_config(args.config, parser)]
+    except UsageError as exc:
+        raise UsageError(f"{args.config}: {exc}") from exc
     names = [line.name for line in lines]
     if len(set(names)) < len(names):
         raise UsageError(f"{args.config}: each [[camera]] needs a name of its own; came {', '.join(names)}")

@@ -8,7 +8,7 @@ import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from lad_edge.cli.arguments import (
     add_engine_options,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # the rest is imported after the signals are in hand: it take
     from lad_edge.inspector import Inspector, Options
     from lad_edge.sources.source import Source
     from lad_edge.stream.loop import Line
+    from lad_edge.stream.shadow import Shadow
     from lad_edge.stream.sinks import Sink
 
 _EPILOG = """\
@@ -64,8 +65,15 @@ def parse_run(words: Sequence[str]) -> argparse.Namespace:
     return _parser().parse_args(words)
 
 
+class _Words(argparse.ArgumentParser):
+    """What is wrong is for the caller to say: a reload that is refused must not end the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lad-edge run")
+    parser = _Words(prog="lad-edge run")
     _add_options(parser)
     return parser
 
@@ -133,6 +141,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     _add_source_options(parser)
     add_trigger_options(parser)
     _add_output_options(parser)
+    _add_shadow_options(parser)
     parser.add_argument("--threshold", type=finite_float, help="replaces the one in the bundle")
     parser.add_argument(
         "--deadline", type=positive_duration_ms, metavar="TIME", help="later than that after the capture: UNKNOWN"
@@ -185,6 +194,19 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--quiet", action="store_true", help="nothing on standard output")
 
 
+def _add_shadow_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("another engine on trial")
+    group.add_argument(
+        "--shadow",
+        type=Path,
+        metavar="Y.lad",
+        help="judges the same parts in spare time, on one thread; its verdicts are counted only",
+    )
+    group.add_argument(
+        "--shadow-out", type=Path, metavar="FOLDER", help="keep the parts on which both engines disagree"
+    )
+
+
 def run_line(
     args: argparse.Namespace,
     stop: StopSignal,
@@ -204,11 +226,12 @@ def run_line(
     wanted, engine = verdicts(args.save), bundle.read(args.engine)
     source = _open_source(args, engine)
     with ExitStack() as stack:
+        shadow = _open_shadow(args, source.live, stack)
         inspector = stack.enter_context(Inspector(engine, _options(args, source.live, wanted)))
         sinks = [*_open_sinks(args, engine, source.live, wanted, stack), *extra]
         say = partial(_say, args.name)
         say(headline(inspector))
-        line = _line(args, source, inspector, sinks, stop)
+        line = _line(args, source, inspector, [*sinks, *shadow], stop)
         if show is None:
             stop.last_words = line.abandon
         else:
@@ -217,7 +240,7 @@ def run_line(
             line.run()
         finally:
             if line.stats.parts:
-                say(line.stats.table(line.parts.dropped))
+                say("\n".join([line.stats.table(line.parts.dropped), *(trial.table() for trial in shadow)]))
             line.inspector.close()  # it may have been swapped
     return line
 
@@ -280,6 +303,21 @@ def _open_sinks(
     for sink in sinks:
         stack.callback(sink.close)
     return sinks
+
+
+def _open_shadow(args: argparse.Namespace, live: bool, stack: ExitStack) -> list[Shadow]:
+    from lad_edge import bundle
+    from lad_edge.inspector import Inspector, Options
+    from lad_edge.stream.shadow import Shadow
+
+    if args.shadow is None:
+        if args.shadow_out:
+            raise UsageError("--shadow-out keeps what --shadow disagrees on: give an engine with --shadow Y.lad")
+        return []
+    options = Options(threads=1, live=live and not args.allow_repeats, maps_for=frozenset())
+    shadow = Shadow(Inspector(bundle.read(args.shadow), options), args.shadow_out)
+    stack.callback(shadow.close)
+    return [shadow]
 
 
 def _line(args: argparse.Namespace, source: Source, inspector: Inspector, sinks: list[Sink], stop: StopSignal) -> Line:

@@ -63,7 +63,6 @@ def test_each_camera_has_what_all_have_and_its_own(parser: argparse.ArgumentPars
 def test_what_is_wrong_is_named(parser: argparse.ArgumentParser, written: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         parsed(parser, written, text)
-    assert str(written) in str(caught.value)
     assert message in str(caught.value)
 
 

@@ -1,0 +1,85 @@
+"""A configuration becomes a systemd unit that systemd itself finds well protected."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lad_edge.cli import main
+
+with_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="needs systemd-analyze (Debian: systemd)"
+)
+MOST_EXPOSED = 2.0  # of 10; an ordinary unit has 9.6
+
+
+@pytest.fixture
+def config(tiny_bundle: Path, tmp_path: Path) -> Path:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").touch()
+    path = tmp_path / "line3.toml"
+    path.write_text(f'engine = "{tiny_bundle}"\nsource = "{tmp_path / "pictures"}"\n')
+    return path
+
+
+@pytest.fixture
+def unit(config: Path, tmp_path: Path) -> Path:
+    assert main(["service", "install", "-c", str(config), "--units", str(tmp_path), "--allow-net", "10.0.7.0/24"]) == 0
+    return tmp_path / "lad-edge-line3.service"
+
+
+@with_systemd
+def test_systemd_finds_nothing_exposed_that_need_not_be(unit: Path) -> None:
+    told = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    assert float(re.findall(r"Overall exposure level for .*: ([0-9.]+)", told)[-1]) <= MOST_EXPOSED
+
+
+@with_systemd
+def test_systemd_understands_every_line(unit: Path) -> None:
+    told = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
+    assert not [line for line in told.stderr.splitlines() if str(unit) in line and "Unknown" in line]
+
+
+def test_the_unit_runs_the_configuration_and_reaches_what_was_named(unit: Path, config: Path) -> None:
+    text = unit.read_text()
+    assert f" run -c {config}\n" in text
+    assert "\nIPAddressDeny=any\nIPAddressAllow=localhost 10.0.7.0/24\n" in text
+
+
+def test_what_to_do_next_is_said(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["service", "install", "-c", str(config), "--units", str(tmp_path), "--name", "top"]) == 0
+    assert "sudo systemctl enable --now lad-edge-top" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--name", "../x"], "are named with a-z, 0-9 and '-'"),
+        (["--user", "a b"], "are named with a-z, 0-9 and '-'"),
+        (["--allow-net", "10.0.7"], "write a network such as 10.0.7.0/24"),
+        (["--units", "/nowhere/at/all"], "--units takes another folder"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    config: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["service", "install", "-c", str(config), *words]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_configuration_that_would_not_run_becomes_no_service(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(config.read_text() + "treads = 1\n")
+    assert main(["service", "install", "-c", str(config), "--units", str(tmp_path)]) == 1
+    assert "did you mean 'threads'?" in capsys.readouterr().err
+    assert not (tmp_path / "lad-edge-line3.service").exists()
