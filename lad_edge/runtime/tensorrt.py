@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 from collections import deque
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,7 @@ class TensorRtRuntime(OpenGraphs):
 
 
 class _Engine:
-    """One engine, its context, and the pinned and device arrays of its inputs and outputs."""
+    """One engine and its context; for buffers of the host also pinned and device arrays of its inputs and outputs."""
 
     def __init__(
         self, role: str, graph: Graph, runtime: Any, data: bytes | memoryview, cache: memoryview | None, cuda: Cuda
@@ -106,10 +106,17 @@ class _Engine:
         if self.context is None:
             raise EngineError(f"graph '{role}': {graph.format} cannot start: {self.log.last()}")
         self.checked = BufferSets(role, graph, _as_they_are)
-        shapes = {**graph.inputs, **graph.outputs}
-        self.pinned = {name: cuda.pinned(shape) for name, shape in shapes.items()}
-        self.on_gpu = {name: cuda.array(shape) for name, shape in shapes.items()}
         self.addresses: dict[str, int] = {}  # as the context knows them
+
+    @cached_property
+    def pinned(self) -> dict[str, NDArray[np.float32]]:
+        """Where the buffers of the host are copied to; a frame that stays on the GPU needs none."""
+        return {name: self.cuda.pinned(shape) for name, shape in self.checked.shapes.items()}
+
+    @cached_property
+    def on_gpu(self) -> dict[str, DeviceArray]:
+        """Their twins on the GPU."""
+        return {name: self.cuda.array(shape) for name, shape in self.checked.shapes.items()}
 
     def run(self, buffers: dict[str, NDArray[np.float32]]) -> None:
         buffers, stream = self.checked(buffers), self.cuda.stream

@@ -234,7 +234,8 @@ class CudaLine:
         if self._pending:
             self.wait()
         if self._captured is not None:
-            self._captured.close()
+            with self._working():
+                self._captured.close()
             self._captured = None
         self.steps.clear()
         self.results.close()
@@ -253,11 +254,11 @@ class CudaLine:
         self._capture_next, reason = False, self.runtime.cannot_capture()
         try:
             if not reason:
-                with self.stream.capture() as work:
+                with self._working(), self.stream.capture() as work:
                     self._enqueue_steps()
                 self._captured = work
-        except (EngineError, RuntimeError) as exc:
-            reason = str(exc)
+        except EngineError as exc:
+            reason = str(exc.__context__ or exc)  # what broke the capture says more than that it is broken
         self.where = f"{_STREAM}{reason}" if reason else "one CUDA graph"
 
     @contextmanager

@@ -137,6 +137,8 @@ class QueuedStream:
         self.gpu.calls.append("capture")
         try:
             yield self.gpu.captured
+        except Exception:
+            raise EngineError("CUDA failed: cuStreamEndCapture gave error 901")  # noqa: B904 - STREAM_CAPTURE_INVALIDATED
         finally:
             captured, self.gpu.captured, self.gpu.capturing = self.gpu.captured, None, set()
         captured.work.done = dict.fromkeys(captured.work.steps, 0)
