@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lad_edge.values import Frame, Reason, Scores, Verdict
+from lad_edge.views import region
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lad_edge.bundle import Contract
+    from lad_edge.views import PictureGate
 
 Findings = list[tuple[Reason, str]]  # a reason and one line for a person
 
@@ -51,9 +53,11 @@ class Decision:
 class Gate:
     """Collects every reason against OK; a verdict is OK only when none is left and the score is within the limit."""
 
-    def __init__(self, contract: Contract, limits: Limits, *, live: bool = False) -> None:
-        """`live`: a source in which an equal picture twice means that the camera is stuck."""
-        self.contract, self.limits = contract, limits
+    def __init__(
+        self, contract: Contract, limits: Limits, *, live: bool = False, picture: PictureGate | None = None
+    ) -> None:
+        """`live`: a source in which an equal picture twice means that the camera is stuck. `picture`: None = any light will do."""
+        self.contract, self.limits, self.picture = contract, limits, picture
         self.verified = False  # set by the inspector after its self-test
         self.history = History(live)
 
@@ -67,6 +71,14 @@ class Gate:
         elif frame.fault is None:
             found.append((Reason.FRAME_MISSING, "the source delivered no picture"))
         return found + self.history.findings(frame) + self._age_findings(frame)
+
+    def look(self, image: NDArray[np.generic]) -> Findings:
+        """Reasons not to trust the light, focus and place of an admitted picture: its score is recorded, and does not count."""
+        return (
+            []
+            if self.picture is None
+            else self.picture.findings(region(np.asarray(image, np.uint8), self.contract.roi))
+        )
 
     def decide(self, frame: Frame, found: Findings, scores: Scores | None) -> Decision:
         """The verdict on an admitted frame; `scores` is None when it was not scored."""

@@ -19,6 +19,7 @@ from lad_edge.kernels import LabelledRegion, label_regions
 from lad_edge.runtime import Runtime, open_plan, open_runtime, preferred_precision
 from lad_edge.scoring import FrameScorer, open_scorer
 from lad_edge.values import Frame, GoodPatch, Reason, Region, Result, Scores, Verdict
+from lad_edge.views import PictureGate
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -39,7 +40,7 @@ class Options:
 
     threshold: replaces the calibrated one; deadline_ms, max_age_ms: see `gate.Limits`; live: see `gate.Gate`. cuda_graph: False = on a GPU
     the steps of a frame are enqueued one by one, to compare.
-    maps_for: verdicts whose results carry their own copy of the anomaly map.
+    maps_for: verdicts whose results carry their own copy of the anomaly map. gates: False lets pictures of any light, focus and place pass.
     """
 
     runtime: str | None = None
@@ -51,6 +52,7 @@ class Options:
     live: bool = False
     cuda_graph: bool = True
     maps_for: Collection[Verdict] = field(default_factory=lambda: frozenset(Verdict))
+    gates: bool = True
 
 
 def load(
@@ -82,7 +84,9 @@ class Inspector:
             self.runtime = _open_engine(bundle, self.options)
             if_it_fails.callback(self.close)
             self.calibration = bundle.calibration(self.runtime.precision)
-            self.gate = Gate(bundle.manifest.contract, self._limits(), live=self.options.live)
+            self.gate = Gate(
+                bundle.manifest.contract, self._limits(), live=self.options.live, picture=self._picture_gate()
+            )
             self._calls = 0
             self.self_test()
             if_it_fails.pop_all()
@@ -111,7 +115,10 @@ class Inspector:
         found: Findings = []
         try:
             found += self.gate.admit(frame)
-            scores = None if found or frame.image is None else self._score(frame.image, frame.pixel_format)
+            scores = None
+            if not found and frame.image is not None:
+                scores = self._score(frame.image, frame.pixel_format)
+                found += self.gate.look(frame.image)
             return self._result(frame, self.gate.decide(frame, found, scores), scores, start_ns)
         except EngineError as exc:
             found.append((Reason.ENGINE_CRASH, str(exc)))
@@ -145,6 +152,10 @@ class Inspector:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _picture_gate(self) -> PictureGate | None:
+        gates = self.bundle.manifest.gates
+        return PictureGate(gates, self.bundle.tensors) if gates is not None and self.options.gates else None
 
     def _limits(self) -> Limits:
         given, calibration = self.options.threshold, self.calibration

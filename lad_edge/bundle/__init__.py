@@ -1,6 +1,7 @@
 """The file that crosses from the workstation to the edge: manifest, graphs, tables, golden frames; all verified."""
 
 from lad_edge.bundle.device import ENGINES, PRECISIONS, Device
+from lad_edge.bundle.gates import Gates
 from lad_edge.bundle.golden import GOLDEN_TOLERANCE, spoilt
 from lad_edge.bundle.layout import TensorInfo
 from lad_edge.bundle.manifest import (
@@ -27,6 +28,7 @@ __all__ = [
     "Contract",
     "Cost",
     "Device",
+    "Gates",
     "Golden",
     "Graph",
     "Manifest",

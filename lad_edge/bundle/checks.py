@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lad_edge.bundle.gates import check_gates
 from lad_edge.bundle.layout import raw_bytes
 from lad_edge.bundle.onnx_guard import OnnxRefusedError, inspect_onnx
 from lad_edge.bundle.refused import Refused
@@ -27,6 +28,8 @@ def check_contents(manifest: Manifest, tensors: Mapping[str, NDArray[Any]]) -> N
     _check_network_input(manifest)
     frames = _tensor(tensors, manifest.golden.frames, "golden.frames")
     _check_frames(frames, manifest.contract)
+    if manifest.gates is not None:
+        check_gates(manifest.gates, tensors)
     for precision, calibration in manifest.calibrations.items():
         where = f"calibrations.{precision}"
         _check_scores(_tensor(tensors, calibration.scores, f"{where}.scores"), where)

@@ -18,6 +18,7 @@ from lad_edge.bundle.fields import (
     finite_number,
     plain,
 )
+from lad_edge.bundle.gates import Gates, parse_gates
 from lad_edge.bundle.layout import DTYPES, MAX_DIMS, MAX_TENSORS, TensorInfo, check_tensor_name, checked_tensor_name
 from lad_edge.bundle.refused import Refused
 
@@ -32,7 +33,7 @@ PIXEL_FORMATS = ("bgr8", "rgb8", "mono8")
 POLICIES = ("conformal", "quantile", "fixed")
 MAX_SIDE_PX = 1 << 16
 
-_ABSENT_IF_NONE = {"absent_if_none": True}  # keys that only a plan has
+_ABSENT_IF_NONE = {"absent_if_none": True}  # keys that only some bundles have
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Golden:
 class Manifest:
     """The whole manifest. The writer fills `tensors`; parameters, parity, provenance and metrics are free-form JSON.
 
-    kind: "lad" runs anywhere, "plan" on its `device` alone.
+    kind: "lad" runs anywhere, "plan" on its `device` alone. gates: None where nothing is asked of the picture itself.
     """
 
     name: str
@@ -139,6 +140,7 @@ class Manifest:
     format_version: int = FORMAT_VERSION
     kind: str = "lad"
     device: Device | None = field(default=None, metadata=_ABSENT_IF_NONE)
+    gates: Gates | None = field(default=None, metadata=_ABSENT_IF_NONE)
 
     def to_json(self) -> dict[str, Json]:
         """Return plain dicts, lists and scalars, ready for json.dumps."""
@@ -172,6 +174,7 @@ def parse_manifest(value: object) -> Manifest:
         metrics=top.free_form("metrics"),
         tensors=_tensors(top),
         device=parse_device(top.take("device")) if kind == "plan" else None,
+        gates=parse_gates(top.take("gates")) if "gates" in top.left else None,
     )
     top.end()
     _check_formats(manifest)

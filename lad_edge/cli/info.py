@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lad_edge.bundle import Bundle, Cost, read
+from lad_edge.bundle import Bundle, Cost, Gates, read
 from lad_edge.cli.arguments import add_json, print_json
 
 _EPILOG = """\
@@ -63,6 +63,7 @@ def _lines(bundle: Bundle) -> Iterator[str]:
     yield from _contract_lines(bundle)
     yield from _graph_lines(bundle)
     yield from _calibration_lines(bundle)
+    yield from _gate_lines(bundle.manifest.gates)
     for title in ("parameters", "parity", "metrics", "provenance"):
         yield from _free_lines(title, getattr(manifest, title))
 
@@ -115,6 +116,18 @@ def _calibration_lines(bundle: Bundle) -> Iterator[str]:
         yield f"  {precision} through {calibration.runtime}: threshold {calibration.threshold:.6g} ({policy.statement})"
         low, middle, high = np.quantile(scores, (0.0, 0.5, 1.0))
         yield f"    scores of {len(scores)} good parts: {low:.4g} to {high:.4g}, median {middle:.4g}"
+
+
+def _gate_lines(gates: Gates | None) -> Iterator[str]:
+    if gates is None:
+        return
+    yield "pictures that are not judged"
+    yield f"  dark: brightest 5 % of the pixels under grey {gates.brightness:.0f}, and half of them under {gates.median:.0f}"
+    yield f"  saturated: over {gates.saturated:.1%} of the pixels white"
+    yield f"  flat: contrast under {gates.contrast:.3f}; blurred: sharpness under {gates.sharpness:.3f}"
+    if gates.shift is not None:
+        yield "  misplaced: over {:.1%} of the width or {:.1%} of the height from the usual place".format(*gates.shift)
+    yield f"  these limits lie {gates.statement}"
 
 
 def _free_lines(title: str, values: Mapping[str, object]) -> Iterator[str]:

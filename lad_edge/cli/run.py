@@ -149,6 +149,11 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-age", type=positive_duration_ms, metavar="TIME", help="frames older than that at the start: UNKNOWN"
     )
+    parser.add_argument(
+        "--no-gates",
+        action="store_true",
+        help="judge pictures whatever their light, focus and place: the engine's limits for them are left out",
+    )
     add_keep_warm(parser)
     add_engine_options(parser)
 
@@ -278,6 +283,7 @@ def _options(args: argparse.Namespace, live: bool, wanted: frozenset[Verdict]) -
         max_age_ms=args.max_age,
         live=live and not args.allow_repeats,
         maps_for=wanted if args.overlays else frozenset(),
+        gates=not args.no_gates,
     )
 
 

@@ -108,6 +108,11 @@ def _add_lesson(parser: argparse.ArgumentParser) -> None:
         help=POLICY_HELP.replace("%", "%%") + " (default: conformal:5%%, or the nearest that so few parts carry)",
     )
     group.add_argument("--roi", type=roi_px, metavar="X,Y,W,H", help="judge only this region of the picture, in px")
+    group.add_argument(
+        "--no-gates",
+        action="store_true",
+        help="judge pictures whatever their light, focus and place (default: those unlike the good parts' are UNKNOWN)",
+    )
     group.add_argument("--name", help="of the engine (default: that of the file)")
     group.add_argument(
         "--no-thumbnails",
@@ -218,6 +223,7 @@ def _options(args: argparse.Namespace, taught: Bundle | None) -> Options:
         policy=_policy(args.policy, taught),
         roi=args.roi,
         thumbnails=not args.no_thumbnails,
+        gates=not args.no_gates,
     )
 
 

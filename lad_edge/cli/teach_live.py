@@ -160,8 +160,9 @@ def _words_to_go_on(args: argparse.Namespace, kept: KeptPictures) -> Iterator[st
             yield from map(str, value if isinstance(value, list) else [value])
     if args.roi:
         yield from ("--roi", ",".join(map(str, args.roi)))
-    if args.skip_unreadable:
-        yield "--skip-unreadable"
+    for option in ("skip_unreadable", "no_thumbnails", "no_gates"):
+        if getattr(args, option):
+            yield f"--{option.replace('_', '-')}"
     yield from ("-o", str(args.out))
 
 

@@ -42,6 +42,7 @@ from lad_edge.scoring.thumbnails import thumbnail
 from lad_edge.teaching import ridge
 from lad_edge.teaching.backbone import IMAGE, backbone_of, open_backbone
 from lad_edge.teaching.stored import pack, spread_out, unpack
+from lad_edge.views import Fitted, GoodViews
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +67,8 @@ class Options:
     runtime, precision, threads: as for `runtime.open_runtime`; a taught engine runs at this precision.
 
     policy: of the threshold, None = conformal at DEFAULT_RATE or the smallest rate that the parts can carry. roi: (x, y, width, height).
-    thumbnails: whether the engine keeps small pictures of parts, to show beside what it finds.
+    thumbnails: whether the engine keeps small pictures of parts, to show beside what it finds. gates: whether it refuses pictures of
+    other light, focus and place than theirs.
     """
 
     name: str = "part"
@@ -78,6 +80,7 @@ class Options:
     policy: tuple[str, float] | None = None
     roi: tuple[int, int, int, int] | None = None
     thumbnails: bool = True
+    gates: bool = True
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ class Lesson:
         self.input = np.zeros(self.backbone.graph.inputs[IMAGE], np.float32)
         self.output = np.zeros(self.backbone.graph.outputs[OUTPUT], np.float32)
         self.plan: Preprocess | None = None
+        self.views = GoodViews(taught) if self.options.gates else None
 
     def __len__(self) -> int:
         """Parts shown so far."""
@@ -148,6 +152,8 @@ class Lesson:
         self.shown.names.append(name)
         self.shown.cells.append(self.output[0].copy())
         self.shown.thumbnails.append(thumbnail(self._inspected(image)) if self.options.thumbnails else b"")
+        if self.views is not None:
+            self.views.add(self._inspected(image))
 
     def finish(self) -> Taught:
         """Fits, calibrates and packs. Raises DataError for fewer than FEWEST_PARTS parts, or parts that are all one picture."""
@@ -165,9 +171,10 @@ class Lesson:
         scores = scores_of(unseen.fine, unseen.coarse, self._contract().size, levels)
         kept = self._pack(tables, cells, unseen)
         calibration, golden = self._calibrate(scores, levels, kept)
+        views = None if self.views is None else self.views.fit()
         return Taught(
-            manifest=self._manifest(calibration, kept),
-            tensors=kept | golden | {calibration.scores: np.sort(scores)},
+            manifest=self._manifest(calibration, kept, views),
+            tensors=kept | golden | {calibration.scores: np.sort(scores)} | (views.tensors if views else {}),
             scores=dict(zip(names, scores.tolist(), strict=True)),
             odd=[names[index] for index in thresholds.far_out(scores)],
             twins=twins,
@@ -289,7 +296,7 @@ class Lesson:
         )
         return calibration, {"golden/frames": frames, calibration.golden_scores: np.array(found, np.float64)}
 
-    def _manifest(self, calibration: Calibration, tables: dict[str, NDArray[Any]]) -> Manifest:
+    def _manifest(self, calibration: Calibration, tables: dict[str, NDArray[Any]], views: Fitted | None) -> Manifest:
         precision = self.runtime.precision
         return Manifest(
             name=bundle_name(self.options.name),
@@ -306,6 +313,7 @@ class Lesson:
                 "numpy": np.__version__,
                 "python": platform.python_version(),
             },
+            gates=views.gates if views else None,
         )
 
 
@@ -344,6 +352,7 @@ def _continued(options: Options, taught: Bundle) -> tuple[Options, _Shown, str]:
         policy=options.policy,
         roi=manifest.contract.roi,
         thumbnails=kept,
+        gates=options.gates and manifest.gates is not None,
     )
     return goes_on, shown, precision
 

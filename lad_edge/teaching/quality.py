@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+from lad_edge.views import Quality, as_grey, measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+__all__ = ["Quality", "hints", "measure", "same_view"]
+
 DARK_LEVEL = 12.0  # mean grey of 0..255; parts of black rubber under good light have 19
-SATURATED_LEVEL, MOST_SATURATED = 250, 0.05  # grey that counts as saturated; share of the pixels that may be
-LEAST_SHARPNESS = 0.5  # of the median of the pictures before; good pictures of one camera lie above 0.7
+MOST_SATURATED = 0.05  # of the pixels
+LEAST_SHARPNESS = 0.6  # of the median of the pictures before; good pictures of one camera lie above 0.7
 FEWEST_BEFORE = 3  # pictures that say how sharp this camera is
 SAME_SIDE, SAME_LEVELS = 64, 6.0  # cells along each side; grey levels that noise moves a cell's mean at most
-
-
-@dataclass(frozen=True)
-class Quality:
-    """mean_grey: 0..255. saturated: share of the pixels at or over SATURATED_LEVEL.
-
-    sharpness: variance of the Laplacian (Pech-Pacheco et al., 2000), comparable between pictures of one size alone.
-    """
-
-    mean_grey: float
-    saturated: float
-    sharpness: float
-
-
-def measure(image: NDArray[np.uint8]) -> Quality:
-    """Of (H, W, 3) BGR or (H, W) grey, uint8."""
-    grey = _grey(image)
-    return Quality(
-        mean_grey=float(grey.mean()),
-        saturated=float(np.mean(grey >= SATURATED_LEVEL)),
-        sharpness=float(cv2.Laplacian(grey, cv2.CV_32F).var()),
-    )
 
 
 def hints(quality: Quality, before: Sequence[Quality]) -> list[str]:
@@ -69,9 +50,5 @@ def same_view(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
 
 def _cells(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(SAME_SIDE, SAME_SIDE) means of the grey picture."""
-    small = cv2.resize(_grey(image), (SAME_SIDE, SAME_SIDE), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(as_grey(image), (SAME_SIDE, SAME_SIDE), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.float32)
-
-
-def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
