@@ -12,7 +12,7 @@ TREE   := build/tree
 
 NATIVE := setup.py pyproject.toml $(shell find csrc -type f) $(wildcard lad_edge/kernels/*.pyx)
 
-.PHONY: demo test lint bench wheel clean
+.PHONY: demo test lint bench gpu-check gpu-pack wheel clean
 
 demo: $(EDGE)/ready  ## run the shipped engine on the shipped video, on the CPU, without torch
 	$(EDGE)/bin/lad-edge demo --out demo-output
@@ -31,6 +31,12 @@ lint: $(DEV)/ready  ## style, types, import contracts, C++ format
 bench: $(DEV)/ready  ## kernels against numpy and OpenCV, and the whole frame with the demo engine
 	$(DEV)/bin/python -m benchmarks.kernels
 	$(DEV)/bin/lad-edge bench lad_edge/assets/demo.lad
+
+gpu-check:  ## what only a GPU can show; PYTHON has PyTorch; WHEELS=build/gpu-pack where there is no network
+	$(PYTHON) -m benchmarks.gpu_check $(if $(WHEELS),--wheels $(WHEELS))
+
+gpu-pack:  ## what gpu-check installs, downloaded into build/gpu-pack in boxes that travel one by one
+	$(PYTHON) -m benchmarks.gpu_pack build/gpu-pack
 
 wheel: $(DEV)/ready  ## sdist and wheel into dist/
 	$(DEV)/bin/python -m build --outdir dist

@@ -1,8 +1,9 @@
-"""Benchmarks are no part of the package: the repository's folder is put on the path."""
+"""Benchmarks are no part of the package: the repository's folder is put on the path, and that of the device the kernels are tested on."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS.parent), str(TESTS / "kernels")]

@@ -1,0 +1,183 @@
+"""Everything that only a GPU can show, by one command: python -m benchmarks.gpu_check [--wheels FOLDER] (or: make gpu-check).
+
+For a machine with an NVIDIA GPU and its CUDA toolkit, under a Python that has PyTorch and numpy; with --wheels, a folder of gpu_pack,
+without network. Facts, an environment with lad-edge built for this GPU, the tests for GPUs, compute-sanitizer, the speed of the kernels,
+plans of every detector, parity and whole-frame latency, and the peer: each step is a process with a time limit, and one that fails or
+is ended hinders no other. After each, all results so far are in benchmarks/results/gpu_<device>.json.
+
+Exit code: 0 = all passed, 1 = something failed, 3 = nothing failed, but steps found no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu_environment import ROOT, python_of
+from benchmarks.gpu_step import FAILED, NO_GPU, PASSED, STATES
+from benchmarks.report import about, table, write
+
+RESULTS = ROOT / "benchmarks" / "results"
+WORK = ROOT / "build" / "gpu-check"
+LAST_WORDS = 3000  # characters of a step's log that are kept where it failed
+
+
+@dataclass(frozen=True)
+class StepToRun:
+    """A module of this folder. limit_s: when it is ended; own: runs under this Python, before there is an environment."""
+
+    name: str
+    module: str
+    limit_s: float
+    words: tuple[str, ...] = ()
+    own: bool = False
+
+
+# Steps of one wave run side by side: those beside others only ask whether results are right, or make files.
+WAVES: tuple[tuple[StepToRun, ...], ...] = (
+    (StepToRun("facts", "gpu_facts", 30, own=True),),
+    (StepToRun("environment", "gpu_environment", 200, own=True),),
+    (
+        StepToRun("engines", "gpu_engines", 150),
+        StepToRun("tests", "gpu_tests", 150),
+        StepToRun("sanitizer", "gpu_tests", 120, ("--sanitize",)),
+    ),
+    (StepToRun("kernels", "gpu_kernels", 60),),
+    (StepToRun("plans", "gpu_plans", 150),),
+    (StepToRun("frames", "gpu_frames", 150),),
+    (StepToRun("peer", "gpu_peer", 120),),
+)
+
+
+class Check:
+    """All steps, and what they found: on the disk after each."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.began = args, time.monotonic()
+        self.found: dict[str, dict[str, Any]] = {}
+        self.work: Path = args.work.absolute()
+        self.work.mkdir(parents=True, exist_ok=True)
+
+    def run(self) -> int:
+        """Returns the exit code."""
+        for wave in WAVES:
+            chosen = [step for step in wave if not self.args.steps or step.name in self.args.steps]
+            with ThreadPoolExecutor(len(WAVES)) as pool:
+                for found in [pool.submit(self.run_step, step) for step in chosen]:
+                    found.result()
+        print(self._summary())
+        print(f"results: {self.target()}")
+        states = {found["status"] for found in self.found.values()}
+        return (
+            FAILED if states - set(STATES.values()) or "failed" in states else NO_GPU if "no GPU" in states else PASSED
+        )
+
+    def run_step(self, step: StepToRun) -> None:
+        """One step to its end, or to its limit."""
+        began, limit_s = time.monotonic(), min(step.limit_s, self._left_s())
+        json_file, log_file = (self.work / f"{step.name}{suffix}" for suffix in (".json", ".log"))
+        json_file.unlink(missing_ok=True)
+        if limit_s > 0:
+            with log_file.open("w", encoding="utf-8") as log:
+                status = self._ended(self._command(step, json_file), limit_s, log)
+        else:
+            status = "no time left"
+        found = json.loads(json_file.read_text(encoding="utf-8")) if json_file.is_file() else {}
+        self.found[step.name] = {"status": status, "seconds": round(time.monotonic() - began, 1), "found": found}
+        if status not in (STATES[PASSED], STATES[NO_GPU]):
+            words = log_file.read_text(encoding="utf-8", errors="replace") if log_file.is_file() else ""
+            self.found[step.name]["last_words"] = words[-LAST_WORDS:]
+        self._write()
+        self._tell(step, log_file)
+
+    def target(self) -> Path:
+        """Where the results lie; named after the GPU, once it is known."""
+        name = self.found.get("facts", {}).get("found", {}).get("gpu", {}).get("name", "none")
+        return Path(self.args.results) / f"gpu_{re.sub(r'[^a-z0-9]+', '_', name.lower())}.json"
+
+    def _command(self, step: StepToRun, json_file: Path) -> list[str]:
+        inside = python_of(self.work)
+        python = sys.executable if step.own or not inside.is_file() else str(inside)
+        words = ["--json", str(json_file), "--work", str(self.work), *step.words]
+        if self.args.rehearse:
+            words.append("--rehearse")
+        if step.name == "environment" and self.args.wheels is not None:
+            words += ["--wheels", str(self.args.wheels.absolute())]
+        return [python, "-m", f"benchmarks.{step.module}", *words]
+
+    def _ended(self, command: Sequence[str], limit_s: float, log: Any) -> str:
+        """How a process and its children came to their end."""
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            return STATES.get(process.wait(limit_s), STATES[FAILED])
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return f"ended after {limit_s:.0f} s"
+
+    def _left_s(self) -> float:
+        return float(self.args.minutes) * 60 - (time.monotonic() - self.began)
+
+    def _write(self) -> None:
+        ordered = {step.name: self.found[step.name] for wave in WAVES for step in wave if step.name in self.found}
+        write(
+            self.target(),
+            about(rehearsal=self.args.rehearse, seconds=round(time.monotonic() - self.began), steps=ordered),
+        )
+
+    def _tell(self, step: StepToRun, log_file: Path) -> None:
+        """The step's tables as soon as they are there; its other words stay in the log."""
+        found = self.found[step.name]
+        print(f"\n== {step.name}: {found['status']}, {found['seconds']} s", flush=True)
+        lines = log_file.read_text(encoding="utf-8", errors="replace").splitlines() if log_file.is_file() else []
+        for line in lines:
+            if line.startswith("|"):
+                print(line)
+        for question, answer in found["found"].items():
+            if isinstance(answer, dict) and answer.get("error"):
+                print(f"   {question}: {answer['status']}: {str(answer['error'])[:300]}", flush=True)
+
+    def _summary(self) -> str:
+        rows = []
+        for name, found in self.found.items():
+            answers = [answer for answer in found["found"].values() if isinstance(answer, dict)]
+            passed = sum(answer.get("status") == "passed" for answer in answers)
+            rows.append([name, found["status"], f"{passed} of {len(answers)}", found["seconds"]])
+        return table("The check", ("step", "status", "questions passed", "seconds"), rows)
+
+
+def main() -> None:
+    """Run all steps, or those asked for."""
+    args = _arguments()
+    sys.exit(Check(args).run())
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="python -m benchmarks.gpu_check"
+    )
+    names = [step.name for wave in WAVES for step in wave]
+    parser.add_argument("--wheels", type=Path, help="folder of gpu_pack, or of wheels; default: the package index")
+    parser.add_argument("--work", type=Path, default=WORK, help="environment, engines, logs; made if missing")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
+    parser.add_argument("--minutes", type=float, default=8.0, help="after which nothing is begun; default: %(default)s")
+    parser.add_argument("--steps", nargs="+", choices=names, metavar="STEP", help=f"only these: {' '.join(names)}")
+    parser.add_argument(
+        "--rehearse", action="store_true", help="no GPU here: what a CPU can do of each step, in a minute"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,295 @@
+"""Parity and whole-frame latency of every detector on the GPU: python -m benchmarks.gpu_frames --json OUT --work FOLDER.
+
+Each way to run an engine (its portable file by ONNX Runtime CUDA, its plans) has a process of its own. Scores, verdicts and maps of the
+pictures are compared with the CPU's first. Latency is serial, from the picture in memory to the verdict, at 1280 × 1024 unless the
+engine's frames are smaller: with the frame as one CUDA graph, and without. The bare engine beside it runs on arrays that stay on the GPU:
+enqueued one by one, and captured. EfficientAD-S is also measured after pauses, with --keep-warm as `lad-edge run` has it, and without.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.gpu_engines import HEADLINE, NAMES, REHEARSED, SMALL, engine_file, expected_file, pictures_for
+from benchmarks.gpu_plans import plans_of
+from benchmarks.gpu_step import STATES, NotHereError, Place, Step, leave, require_gpu, step_arguments
+from benchmarks.report import Figures, percentiles, table
+from lad_edge import bundle
+from lad_edge.cli.arguments import keep_warm_s
+from lad_edge.errors import EngineError
+from lad_edge.inspector import Inspector, Options
+from lad_edge.values import Verdict
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long to measure. pauses: name → seconds, parts."""
+
+    warm_up: int = 30
+    seconds: float = 1.5
+    pauses: Mapping[str, tuple[float, int]] = field(default_factory=lambda: {"100 ms": (0.1, 40), "1 s": (1.0, 8)})
+
+
+LIMIT_S = 75  # of one way to run an engine
+REHEARSAL = Pace(warm_up=1, seconds=0.05, pauses={"10 ms": (0.01, 2)})
+TOLERANCE = {
+    "f32": 1e-3,
+    "f16": 2e-2,
+}  # of a score, relative to the larger of score and threshold; f16 as `lad-edge build` has it
+SHOWN = ("CUDA graph", "stream", "bare, captured", "bare, enqueued")
+
+
+def main() -> None:
+    """All ways one after the other, or one of them in this process."""
+    one = {"type": Path, "help": "measure this engine file alone"}
+    pauses = {"action": "store_true", "help": "after pauses too"}
+    args = step_arguments(__doc__, "benchmarks.gpu_frames", one=one, pauses=pauses)
+    step = Step(args.place)
+    if args.one is not None:
+        measure(step, args.one, pauses=args.pauses)
+    else:
+        for made, paused in ways(args.place):
+            step.ask(made.name, partial(_in_process, made, args.place, paused=paused))
+        print(_table(step.found))
+    leave(step)
+
+
+def ways(place: Place) -> Iterator[tuple[Path, bool]]:
+    """Files to measure, the most important ones first; True for the one that is measured after pauses."""
+    for name in REHEARSED if place.rehearse else NAMES:
+        made = engine_file(name, place.work)
+        files = [made] if place.rehearse else [*plans_of(name, place.work), made]
+        yield from ((file, name in (HEADLINE, SMALL) and file is files[0]) for file in files)
+
+
+def measure(step: Step, made: Path, *, pauses: bool) -> None:
+    """Everything about one file; without parity nothing is measured."""
+    place, opened = step.place, bundle.read(made)
+    if not place.rehearse and step.ask("gpu", _need_gpu) is None:
+        return
+    options = options_for(opened, place.device)
+    pictures = pictures_for(opened, place.work)
+    pace = REHEARSAL if place.rehearse else Pace()
+    truth = expected_file(engine_file(made.name.split(".")[0], place.work))
+    for mode, captured in (("CUDA graph", True), ("stream", False)):
+        way = replace(options, cuda_graph=captured)
+        if step.ask(f"parity, {mode}", partial(parity, opened, way, truth, pictures)) is not None:
+            step.ask(mode, partial(whole_frames, opened, way, pictures, pace))
+    if pauses:
+        for pause, warm in itertools.product(pace.pauses, ("off", "auto")):
+            question = f"pause {pause}, keep-warm {warm}"
+            step.ask(question, partial(after_pauses, opened, options, pictures, pace, pause, warm))
+    for mode, captured in (("bare, enqueued", False), ("bare, captured", True)):
+        step.ask(mode, partial(bare_engine, opened, options, pace, captured=captured))
+
+
+def options_for(opened: bundle.Bundle, device: str) -> Options:
+    """A plan as it was built; a portable file in f32, on a GPU by ONNX Runtime CUDA. No maps are copied."""
+    if opened.manifest.device is not None:
+        return Options(maps_for=frozenset())
+    return Options(runtime="onnxruntime_cuda" if device == "cuda" else None, precision="f32", maps_for=frozenset())
+
+
+def parity(opened: bundle.Bundle, options: Options, truth: Path, pictures: list[np.ndarray]) -> dict[str, object]:
+    """Scores, maps and verdicts beside the CPU's; the golden frames are judged when the engine opens. Raises AssertionError."""
+    known = np.load(truth)
+    with Inspector(opened, replace(options, maps_for=frozenset(Verdict))) as inspector:
+        results, threshold = [inspector(picture) for picture in pictures], inspector.threshold
+        ran = f"{inspector.runtime.name} {inspector.runtime.version} {inspector.runtime.precision}"
+        allowed = TOLERANCE[inspector.runtime.precision]
+    if any(result.score is None for result in results):
+        raise AssertionError(f"a picture was not scored: {next(r.detail for r in results if r.score is None)}")
+    scores = np.array([result.score for result in results], np.float64)
+    scale = np.maximum(np.abs(known["scores"]), abs(threshold))
+    errors = np.abs(scores - known["scores"]) / scale
+    maps = np.stack([np.asarray(result.anomaly_map) for result in results])
+    spread = float(known["maps"].max() - known["maps"].min())
+    if not errors.max() <= allowed:
+        raise AssertionError(f"{ran}: scores differ from the CPU's by {errors.max():.2g}, expected {allowed:g}")
+    return {
+        "ran": ran,
+        "golden_frames": len(opened.golden_frames),
+        "pictures": len(pictures),
+        "score_error": float(f"{errors.max():.3g}"),
+        "map_error": float(f"{np.abs(maps - known['maps']).max() / spread:.3g}"),
+        "verdicts_equal": int((np.array([result.verdict.value == "NG" for result in results]) == known["ng"]).sum()),
+    }
+
+
+def whole_frames(opened: bundle.Bundle, options: Options, pictures: list[np.ndarray], pace: Pace) -> dict[str, object]:
+    """Serial latency without pauses, ms, and the medians of its stages."""
+    with Inspector(opened, options) as inspector:
+        judge = _judge(inspector, pictures)
+        for _ in range(pace.warm_up):
+            judge()
+        times, stages = [], []
+        end = time.perf_counter() + pace.seconds
+        while time.perf_counter() < end:
+            began = time.perf_counter_ns()
+            stages.append(judge())
+            times.append((time.perf_counter_ns() - began) / 1e6)
+        height, width = pictures[0].shape[:2]
+        medians = {name: round(float(np.median([one[name] for one in stages])) / 1e3, 4) for name in stages[0]}
+        found = {**percentiles(times, digits=4), "frame": f"{width}x{height}", "stages_ms": medians}
+        return {**found, "path": inspector.frame_path}
+
+
+def after_pauses(
+    opened: bundle.Bundle, options: Options, pictures: list[np.ndarray], pace: Pace, pause: str, warm: str
+) -> dict[str, object]:
+    """Latency of parts that come after a pause, ms; meanwhile the engine is kept warm as `lad-edge run` does it, or not."""
+    with Inspector(opened, options) as inspector:
+        judge, interval_s = _judge(inspector, pictures), keep_warm_s(warm, inspector.runtime.name)
+        for _ in range(pace.warm_up):
+            judge()
+        times, (pause_s, parts) = [], pace.pauses[pause]
+        for _ in range(parts):
+            _pause(inspector, pause_s, interval_s)
+            began = time.perf_counter_ns()
+            judge()
+            times.append((time.perf_counter_ns() - began) / 1e6)
+    return dict(percentiles(times, digits=4))
+
+
+def bare_engine(opened: bundle.Bundle, options: Options, pace: Pace, *, captured: bool) -> dict[str, object]:
+    """All graphs of the engine, one after the other, on arrays that nobody else touches; ms from the call to its end.
+
+    captured: on a GPU as one CUDA graph. Raises NotHereError where that cannot be.
+    """
+    with Inspector(opened, options) as inspector:
+        cuda = getattr(inspector.runtime, "cuda", None)
+        run = _run_on_host(inspector) if cuda is None else _run_on_gpu(inspector, captured=captured)
+        for _ in range(pace.warm_up):
+            run()
+        times, end = [], time.perf_counter() + pace.seconds
+        while time.perf_counter() < end:
+            began = time.perf_counter_ns()
+            run()
+            times.append((time.perf_counter_ns() - began) / 1e6)
+    return dict(percentiles(times, digits=4))
+
+
+def _run_on_host(inspector: Inspector) -> Callable[[], None]:
+    buffers = {
+        role: {name: np.zeros(shape, np.float32) for name, shape in {**graph.inputs, **graph.outputs}.items()}
+        for role, graph in inspector.bundle.manifest.graphs.items()
+    }
+
+    def run() -> None:
+        for role, arrays in buffers.items():
+            inspector.runtime.run(role, **arrays)
+
+    return run
+
+
+def _run_on_gpu(inspector: Inspector, *, captured: bool) -> Callable[[], None]:
+    runtime: Any = inspector.runtime
+    cuda, stream = runtime.cuda, runtime.cuda.stream
+    graphs = inspector.bundle.manifest.graphs.items()
+    arrays = {
+        role: {name: _filled(cuda, shape) for name, shape in {**graph.inputs, **graph.outputs}.items()}
+        for role, graph in graphs
+    }
+
+    def enqueue() -> None:
+        for role in arrays:
+            runtime.enqueue(role, **arrays[role])
+
+    def run() -> None:
+        with cuda.active():
+            enqueue()
+            stream.synchronize()
+
+    if not captured:
+        return run
+    run()
+    try:
+        with cuda.active(), stream.capture() as work:
+            enqueue()
+    except Exception as exc:
+        raise NotHereError(f"{runtime.name} cannot be captured: {exc}") from exc
+
+    def launch() -> None:
+        with cuda.active():
+            work.launch()
+            stream.synchronize()
+
+    return launch
+
+
+def _filled(cuda: Any, shape: tuple[int, ...]) -> Any:
+    """An array of random numbers on the GPU: zeros can be faster than what frames hold."""
+    pinned, array = cuda.pinned(shape), cuda.array(shape)
+    pinned[...] = np.random.default_rng(0).standard_normal(shape, np.float32)
+    with cuda.active():
+        cuda.stream.upload(pinned, array)
+        cuda.stream.synchronize()
+    return array
+
+
+def _judge(inspector: Inspector, pictures: list[np.ndarray]) -> Callable[[], Mapping[str, float]]:
+    """Judges the next picture and returns its stages, µs."""
+    turns = itertools.cycle(pictures)
+
+    def judge() -> Mapping[str, float]:
+        result = inspector(next(turns))
+        if result.score is None:
+            raise EngineError(f"a picture was not scored: {result.detail}")
+        return result.stages_us
+
+    return judge
+
+
+def _pause(inspector: Inspector, pause_s: float, interval_s: float | None) -> None:
+    end_s = time.monotonic() + pause_s
+    while interval_s is not None and end_s - time.monotonic() > interval_s:
+        time.sleep(interval_s)
+        inspector.keep_warm()
+    time.sleep(max(end_s - time.monotonic(), 0))
+
+
+def _in_process(made: Path, place: Place, *, paused: bool) -> dict[str, object]:
+    """An engine that ends its process takes no other one with it."""
+    found = place.json.with_name(f"frames_{made.name}.json")
+    found.unlink(missing_ok=True)
+    words = ["--json", str(found), "--work", str(place.work), "--one", str(made)]
+    words += [flag for flag, wanted in (("--pauses", paused), ("--rehearse", place.rehearse)) if wanted]
+    command = [sys.executable, "-m", "benchmarks.gpu_frames", *words]
+    status, said = "failed", ""
+    try:
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=LIMIT_S)
+        status, said = STATES.get(done.returncode, f"ended with code {done.returncode}"), done.stderr
+    except subprocess.TimeoutExpired:
+        status = f"ended after {LIMIT_S} s"
+    answers: dict[str, object] = json.loads(found.read_text(encoding="utf-8")) if found.is_file() else {}
+    return {"status": status, **({} if answers else {"error": said.strip()[-1500:]}), "questions": answers}
+
+
+def _table(found: Mapping[str, Mapping[str, object]]) -> str:
+    head = ("ms", *(f"{name} {share}" for name in SHOWN for share in ("p50", "p99")), "score error")
+    rows = []
+    for name, answer in found.items():
+        asked: Any = answer.get("questions", {})
+        cells = [asked.get(mode, {}).get(share, "") for mode in SHOWN for share in ("p50", "p99")]
+        rows.append([name, *cells, asked.get("parity, CUDA graph", {}).get("score_error", "")])
+    return table("Whole frames, serial", head, rows)
+
+
+def _need_gpu() -> Figures:
+    require_gpu()
+    return {}
+
+
+if __name__ == "__main__":
+    main()
