@@ -156,17 +156,25 @@ class _BareEngine:
     """The engine alone: all graphs of the bundle, one after the other, on buffers that nobody else touches."""
 
     def __init__(self, inspector: Inspector) -> None:
-        self._runtime = inspector.runtime
+        self._runtime: Any = inspector.runtime
+        self._gpu = getattr(inspector.runtime, "cuda", None)  # there it runs on arrays of the GPU, as frames do
+        make = np.zeros if self._gpu is None else self._gpu.array
         self._buffers = {
-            role: {name: np.zeros(shape, np.float32) for name, shape in (*graph.inputs.items(), *graph.outputs.items())}
+            role: {name: make(shape, np.float32) for name, shape in (*graph.inputs.items(), *graph.outputs.items())}
             for role, graph in inspector.bundle.manifest.graphs.items()
         }
 
     def run(self) -> float:
         """Runs once; returns µs."""
         start_ns = time.perf_counter_ns()
-        for role, buffers in self._buffers.items():
-            self._runtime.run(role, **buffers)
+        if self._gpu is None:
+            for role, buffers in self._buffers.items():
+                self._runtime.run(role, **buffers)
+        else:
+            with self._gpu.active():
+                for role, buffers in self._buffers.items():
+                    self._runtime.enqueue(role, **buffers)
+                self._gpu.stream.synchronize()
         return (time.perf_counter_ns() - start_ns) / 1e3
 
 
@@ -179,6 +187,7 @@ def _document(
         "runtime": f"{runtime.name} {runtime.version}",
         "precision": runtime.precision,
         "threads": runtime.threads,
+        "frame_path": inspector.frame_path,
         "keep_warm_ms": None if keep_warm is None else 1e3 * keep_warm,
         "engine": {"name": manifest.name, "detector": manifest.detector, "sha256": inspector.bundle.sha256},
         "frame": {"width": picture.shape[1], "height": picture.shape[0], "channels": picture.shape[2:] or (1,)},
@@ -191,7 +200,7 @@ def _text(document: dict[str, Any]) -> str:
     frame, engine = document["frame"], document["engine"]
     lines = [
         f"{engine['name']} ({engine['detector']}) on {document['machine']}",
-        f"{document['runtime']} {document['precision']}, {document['threads']} threads; frames {frame['width']}×"
+        f"{document['runtime']} {document['precision']}, {document['threads']} threads, {document['frame_path']}; frames {frame['width']}×"
         f"{frame['height']} px; {document['golden_frames_checked']} golden frames correct",
     ]
     for measured in document["runs"]:

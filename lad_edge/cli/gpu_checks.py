@@ -6,15 +6,17 @@ import shutil
 import subprocess
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lad_edge.bundle import ENGINES
 from lad_edge.cli.trial import Finding, trial_finding, trial_graph
-from lad_edge.errors import LadEdgeError, MissingDependencyError
+from lad_edge.errors import EngineError, LadEdgeError, MissingDependencyError
 from lad_edge.runtime.gpu import find_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from lad_edge.bundle import Graph
 
 _ELSEWHERE = "8.9"  # TensorRT-RTX builds without a GPU: its trial then is an engine for another machine
 _QUERY = "persistence_mode,clocks.sm,clocks.max.sm,power.limit,power.max_limit"
@@ -105,7 +107,25 @@ def _try_tensorrt(runtime: str, remedy: str) -> Finding:
     device = identity(target, "f32", "0" * 64, gpus)
     graphs = {"trial": (replace(graph, format=runtime, source="onnx/trial"), engine)}
     with open_plan(device, graphs, {}, file="trial") as plan:
-        return trial_finding(plan, time.monotonic_ns(), remedy, f", built in {took}")
+        return trial_finding(plan, time.monotonic_ns(), remedy, f", built in {took}; {capture_note(plan, graph)}")
+
+
+def capture_note(plan: Any, graph: Graph) -> str:
+    """Whether the trial network of an open plan runs as a CUDA graph, in words; after one run without, as frames do it."""
+    arrays = {name: plan.cuda.array(shape) for name, shape in {**graph.inputs, **graph.outputs}.items()}
+    stream = plan.cuda.stream
+    try:
+        with plan.cuda.active():
+            plan.enqueue("trial", stream, **arrays)
+            stream.synchronize()
+            with stream.capture() as work:
+                plan.enqueue("trial", stream, **arrays)
+            work.launch()
+            stream.synchronize()
+            work.close()
+    except EngineError as exc:
+        return f"no CUDA graph ({exc})"
+    return "runs as a CUDA graph"
 
 
 def _check_pycuda() -> Finding:

@@ -19,6 +19,8 @@ from small_detectors import FRAME, SMALL, Small, masked
 from tolerances import LINES
 
 from lad_edge import bundle as bundles
+from lad_edge.cli.gpu_checks import capture_note
+from lad_edge.cli.trial import trial_graph
 from lad_edge.errors import EngineError, MissingDependencyError
 from lad_edge.inspector import Inspector, Options
 from lad_edge.runtime import open_runtime
@@ -236,3 +238,20 @@ def test_an_inspector_on_the_gpu_has_the_verdicts_and_scores_of_one_on_the_cpu(
     assert found.verdict == expected.verdict
     assert found.score == pytest.approx(expected.score, rel=LINES.rtol)
     assert_allclose(found.anomaly_map, expected.anomaly_map, atol=LINES.rtol * float(expected.anomaly_map.max()))
+
+
+def test_doctor_says_whether_an_engine_runs_as_a_cuda_graph() -> None:
+    graph, onnx = trial_graph()
+    with open_runtime("onnxruntime", {"trial": (graph, onnx)}, threads=1) as engine:
+        gpu = QueuedGpu()
+        assert capture_note(QueuedRuntime(gpu, engine), graph) == "runs as a CUDA graph"
+        assert gpu.calls == ["trial", "synchronize", "capture", "trial", "launch", "synchronize"]
+        side = gpu.new_stream()
+
+        def forks_without_joining(_graph: str, stream: Any, **_arrays: Any) -> None:
+            side.after(stream.record(gpu.event()))
+            side.do(lambda: None)
+
+        opened = QueuedRuntime(gpu, engine)
+        opened.enqueue = forks_without_joining  # type: ignore[method-assign,assignment]
+        assert capture_note(opened, graph) == "no CUDA graph (CUDA failed: cuStreamEndCapture gave error 904)"
