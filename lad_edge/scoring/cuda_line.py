@@ -56,14 +56,13 @@ class CudaLine:
         self.results = self.cuda.mirror()
         self._counter = self.results.array((1,), np.int64)
         self._captured: CapturedWork | None = None
-        self._frame: NDArray[np.uint8] | None = None  # pinned
+        self._frame = np.zeros(0, np.uint8)
+        self._rows = slice(None)
         self._open = self._pending = False
         self._stages_us: dict[str, float] = {}
         self._started_ns = 0
-        self._capture_next, self.where = (
-            cuda_graph,
-            f"{_STREAM}{'before the first frame' if cuda_graph else 'not wanted'}",
-        )
+        self._capture_next = cuda_graph
+        self.where = _STREAM + ("before the first frame" if cuda_graph else "not wanted")
 
     @property
     def nonfinite(self) -> int:
@@ -94,9 +93,14 @@ class CudaLine:
     def preprocess(self, frame_shape: Sequence[int], size: Sequence[int], out: Array, **settings: Any) -> None:
         """See `HostLine.preprocess`."""
         plan = self._prepared(self.kernels.Preprocess(frame_shape, size, **settings))
-        self._frame = self.cuda.pinned(tuple(frame_shape), np.uint8)
-        on_gpu = self.cuda.array(tuple(frame_shape), np.uint8)
-        self.steps.append(partial(self.stream.upload, self._frame, on_gpu))
+        self._frame, on_gpu = (
+            self.cuda.pinned(tuple(frame_shape), np.uint8),
+            self.cuda.array(tuple(frame_shape), np.uint8),
+        )
+        if settings.get("roi") is not None:
+            _, y, _, height = settings["roi"]
+            self._rows = slice(y, y + height)
+        self.steps.append(partial(self.stream.upload, self._frame[self._rows], on_gpu[self._rows]))
         self._kernel(plan, on_gpu, out)
 
     def graph(self, role: str, **buffers: Array) -> None:
@@ -206,14 +210,13 @@ class CudaLine:
 
     def enqueue(self, image: NDArray[Any]) -> None:
         """Enqueue all steps for a frame; it may be overwritten as soon as this returns."""
-        assert self._frame is not None  # noqa: S101 - preprocess is the first step
         if image.shape != self._frame.shape or image.dtype != np.uint8:
             raise EngineError(f"expected a frame of uint8 {self._frame.shape}, came {image.dtype} {image.shape}")
         with self._working():
             if self._pending:
                 self.stream.synchronize()
             started = time.perf_counter_ns()
-            np.copyto(self._frame, image)
+            np.copyto(self._frame[self._rows], image[self._rows])
             self._started_ns = time.perf_counter_ns()
             self._stages_us["pre"] = (self._started_ns - started) / 1e3
             self._enqueue_steps() if self._captured is None else self._captured.launch()

@@ -173,6 +173,16 @@ def test_the_frame_may_be_overwritten_as_soon_as_it_is_enqueued(open_pair: Any) 
         assert on_gpu.wait().score == pytest.approx(expected, rel=LINES.rtol)
 
 
+def test_of_a_region_of_interest_only_its_rows_go_up(open_pair: Any) -> None:
+    _, on_gpu, _ = open_pair(SMALL["efficient_ad"])
+    picture = frames(1)[0]
+    before = answer(on_gpu, picture).score
+    upload = on_gpu.line.steps[0]
+    assert [array.shape for array in upload.args] == [(33, 53, 3)] * 2
+    picture[:2], picture[35:] = 0, 255
+    assert answer(on_gpu, picture).score == before
+
+
 def test_a_frame_of_another_shape_or_type_is_refused(open_pair: Any) -> None:
     _, on_gpu, _ = open_pair(SMALL["efficient_ad"])
     with pytest.raises(EngineError, match=r"expected a frame of uint8 \(37, 53, 3\), came uint8 \(53, 37, 3\)"):
