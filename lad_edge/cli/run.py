@@ -20,6 +20,7 @@ from lad_edge.cli.arguments import (
     positive_int,
 )
 from lad_edge.cli.lines import Lines, configured, reload_engines
+from lad_edge.cli.outputs import add_out_options, check_out, open_outputs_of, plain_files, verdicts_with_maps
 from lad_edge.cli.triggering import add_trigger_options, make_trigger
 from lad_edge.errors import UsageError
 from lad_edge.stream.stopping import StopSignal
@@ -39,6 +40,7 @@ _EPILOG = """\
 examples:
   lad-edge run --engine part.lad --camera 0
   lad-edge run --engine part.lad --source shift1.mp4 --out shift1.jsonl --overlays ng-parts
+  lad-edge run --engine part.lad --camera 0 --out sqlite:part.sqlite --out mqtt://10.0.0.7/line3 --out images:ng-parts
   lad-edge run --engine part.lad --source rtsp://user:password@10.0.0.7/stream --deadline 100ms --json | plc-bridge
 
 A terminal gets one line per part, a pipe gets JSON lines. Every captured frame has exactly one record: OK, NG, or
@@ -109,6 +111,7 @@ def _check_line(args: argparse.Namespace) -> None:
     from lad_edge import bundle
 
     verdicts(args.save)
+    check_out(args)
     engine = bundle.read(args.engine)
     source = _open_source(args, engine)
     trigger = make_trigger(args, live=source.live)
@@ -184,7 +187,7 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_output_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
-    group.add_argument("--out", type=Path, metavar="FILE", help="append JSON lines to this file")
+    add_out_options(group)
     group.add_argument(
         "--sync",
         choices=("record", "close"),
@@ -229,12 +232,14 @@ def run_line(
 
     cv2.setNumThreads(1)  # the engine's pool is the only one: a second one costs milliseconds on few cores
     wanted, engine = verdicts(args.save), bundle.read(args.engine)
+    check_out(args)
     source = _open_source(args, engine)
     with ExitStack() as stack:
         shadow = _open_shadow(args, source.live, stack)
         inspector = stack.enter_context(Inspector(engine, _options(args, source.live, wanted)))
-        sinks = [*_open_sinks(args, engine, source.live, wanted, stack), *extra]
         say = partial(_say, args.name)
+        kept = open_outputs_of(args, inspector, source.name, say, stop.requested, stack)
+        sinks = [*kept, *_open_sinks(args, engine, source.live, wanted, stack), *extra]
         say(headline(inspector))
         line = _line(args, source, inspector, [*sinks, *shadow], stop)
         if show is None:
@@ -282,7 +287,7 @@ def _options(args: argparse.Namespace, live: bool, wanted: frozenset[Verdict]) -
         deadline_ms=args.deadline,
         max_age_ms=args.max_age,
         live=live and not args.allow_repeats,
-        maps_for=wanted if args.overlays else frozenset(),
+        maps_for=(wanted if args.overlays else frozenset()) | verdicts_with_maps(args),
         gates=not args.no_gates,
     )
 
@@ -293,9 +298,7 @@ def _open_sinks(
     from lad_edge.stream.overlays import OverlaySink, heat_span
     from lad_edge.stream.sinks import ConsoleSink, JsonlSink, PipeSink
 
-    sinks: list[Sink] = []
-    if args.out:
-        sinks.append(JsonlSink(args.out, args.sync))
+    sinks: list[Sink] = [JsonlSink(path, args.sync) for path in plain_files(args)]
     if args.lines or (sys.stdout.isatty() and not (args.json or args.quiet)):
         sinks.append(ConsoleSink(sys.stdout))
     elif not args.quiet:
@@ -329,10 +332,9 @@ def _open_shadow(args: argparse.Namespace, live: bool, stack: ExitStack) -> list
 def _line(args: argparse.Namespace, source: Source, inspector: Inspector, sinks: list[Sink], stop: StopSignal) -> Line:
     from lad_edge.stream.capture import Pace
     from lad_edge.stream.loop import Line, LineOptions
-    from lad_edge.stream.sinks import JsonlSink
     from lad_edge.stream.vote import Vote
 
-    first_seq = next((sink.next_seq for sink in sinks if isinstance(sink, JsonlSink)), 1)
+    first_seq = max((getattr(sink, "next_seq", 1) for sink in sinks), default=1)
     options = LineOptions(
         queue=args.queue,
         pace=Pace(args.fps, args.max_frames),

@@ -131,10 +131,22 @@ class Delivery(threading.Thread):
         """True when the output has acknowledged all that is stored, or has passed it over."""
         return self._cursor >= self.outbox.last_id
 
-    def stop(self) -> bool:
-        """Ends the thread; False when the output did not return in time and is left behind."""
+    def worth_waiting(self) -> bool:
+        """True while records are on their way; for an output that fails again and again nobody should wait."""
+        return not self.drained() and not self._back_off.broken
+
+    def ask_to_stop(self) -> None:
+        """The thread ends as soon as its output returns."""
         self._stopping.set()
-        self.join(_JOIN_S)
+        self.outbox.wake()
+
+    def stop(self, timeout_s: float = _JOIN_S) -> bool:
+        """Ends the thread; False when the output did not return in time and is left behind."""
+        self.ask_to_stop()
+        self.join(max(0.0, timeout_s))
+        if not self.drained():
+            left = self.outbox.last_id - self._cursor
+            self._notice(f"{self.output.name}: {left} records wait in the outbox; they go out after the next start")
         return not self.is_alive()
 
     def health(self) -> DeliveryHealth:
@@ -168,7 +180,7 @@ class Delivery(threading.Thread):
         if not self._connected:
             self.output.open()
             self._connected = True
-        if not self.outbox.wait_beyond(self._cursor, _IDLE_S):
+        if not self.outbox.wait_beyond(self._cursor, _IDLE_S, self._stopping.is_set):
             self.output.idle()
             self._recovered()
             return

@@ -24,6 +24,7 @@ _KEY = ("device_id", "camera_id", "boot_id", "seq")
 _COLUMNS = (
     *("seq", "utc", "verdict", "reasons", "score", "threshold", "p_value", "structural_score", "logical_score"),
     *(
+        "part_id",
         "frame_id",
         "findings",
         "detail",

@@ -8,7 +8,7 @@
     chain      sha256 of the chain before it and the record: a row that was changed or taken out breaks it
 
 and columns that SQLite reads out of `record`, so that they cannot differ from it: device_id, camera_id, boot_id, seq (the
-key, unique), frame_id, captured_ns, utc_ns, verdict, reasons, score, p_value, threshold, engine_sha256, config_sha256,
+key, unique), part_id, frame_id, captured_ns, utc_ns, verdict, reasons, score, p_value, threshold, engine_sha256, config_sha256,
 frame_sha256, versions, stages_us. `cursors` holds the id up to which each output has acknowledged; `meta` the chain before
 the oldest row, and the running time.
 
@@ -47,7 +47,7 @@ _CHUNK = 1024  # rows that one transaction of the retention deletes
 _KEY = ("device_id", "camera_id", "boot_id", "seq")
 _FROM_RECORD = (
     *_KEY,
-    *("frame_id", "captured_ns", "utc_ns", "verdict", "reasons", "score", "p_value", "threshold"),
+    *("part_id", "frame_id", "captured_ns", "utc_ns", "verdict", "reasons", "score", "p_value", "threshold"),
     *("engine_sha256", "config_sha256", "frame_sha256", "versions", "stages_us"),
 )
 _COLUMNS = ", ".join(f"{name} AS (json_extract(record, '$.{name}')) VIRTUAL" for name in _FROM_RECORD)

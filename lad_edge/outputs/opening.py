@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lad_edge.stream.records import Origin
 
 _DRAIN_S = 10.0  # at the end of a recorded source, for outputs that still take records
+_STOP_S = 0.8
 _POLL_S = 0.02
 Opened = TypeVar("Opened", "Output", Outbox, ImageSaver)
 
@@ -120,10 +121,17 @@ class Outputs:
         """
         limit_s = time.monotonic() + _DRAIN_S
         self.flush(_DRAIN_S)
-        while not (stopped() or time.monotonic() > limit_s or all(delivery.drained() for delivery in self.deliveries)):
+        while (
+            any(delivery.worth_waiting() for delivery in self.deliveries)
+            and time.monotonic() < limit_s
+            and not stopped()
+        ):
             time.sleep(_POLL_S)
         for delivery in self.deliveries:
-            delivery.stop()
+            delivery.ask_to_stop()
+        limit_s = time.monotonic() + _STOP_S  # for all together: an output may hang in a connection
+        for delivery in self.deliveries:
+            delivery.stop(limit_s - time.monotonic())
         for image_saver in self.images:
             image_saver.close()
         if self.outbox is not None:

@@ -134,10 +134,16 @@ class Outbox:
         """Seconds that this outbox has been running, over all starts; never goes back."""
         return time.monotonic() - self._started_s
 
-    def wait_beyond(self, last_id: int, timeout_s: float) -> bool:
-        """Waits for a committed record behind that id."""
+    def wait_beyond(self, last_id: int, timeout_s: float, given_up: Callable[[], bool]) -> bool:
+        """Waits for a committed record behind that id; given_up is asked after each `wake`."""
         with self._changed:
-            return self._changed.wait_for(lambda: self.last_id > last_id, timeout_s)
+            self._changed.wait_for(lambda: self.last_id > last_id or given_up(), timeout_s)
+            return self.last_id > last_id
+
+    def wake(self) -> None:
+        """Those that wait look again."""
+        with self._changed:
+            self._changed.notify_all()
 
     def cursor(self, output: str) -> int | None:
         """The id up to which the output has acknowledged; None for one that is new."""

@@ -12,6 +12,7 @@ from lad_edge.errors import EngineError, SinkError, SourceError
 from lad_edge.sources.source import fault_now
 from lad_edge.stream.capture import Capture, Pace
 from lad_edge.stream.parts import Part, Parts
+from lad_edge.stream.sinks import Buffered
 from lad_edge.stream.stats import Stats
 from lad_edge.stream.triggers import FreeRun, Trigger
 from lad_edge.stream.vote import Vote
@@ -121,7 +122,7 @@ class Line:
             self._write_in_order()
         except SinkError:
             return False
-        return True
+        return all(sink.flush(_LAST_WORDS_S) for sink in self.sinks if isinstance(sink, Buffered))
 
     def _open_parts(self) -> Parts:
         source, options = self.source, self.options

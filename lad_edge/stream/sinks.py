@@ -8,7 +8,7 @@ import json
 import os
 import stat
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO, runtime_checkable
 
 from lad_edge.errors import SinkError
 from lad_edge.stream.records import to_json_line
@@ -30,6 +30,14 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Flushes and frees. Raises SinkError when something could not be kept."""
+
+
+@runtime_checkable
+class Buffered(Protocol):
+    """A sink that keeps results a moment after `write`."""
+
+    def flush(self, timeout_s: float, /) -> bool:
+        """Waits until everything is kept; False when it is not in time."""
 
 
 class JsonlSink:

@@ -1,0 +1,129 @@
+"""--out, --metrics and --device of `lad-edge run`: words go in, open sinks come out."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from lad_edge import __version__
+from lad_edge.errors import UsageError
+from lad_edge.outputs.address import is_address, parse
+from lad_edge.stream.records import Origin, safe_id
+from lad_edge.values import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from lad_edge.inspector import Inspector
+    from lad_edge.stream.sinks import Sink
+
+# What is told about results, not about judging: it does not change the configuration that a record was made under.
+_NOT_JUDGING = frozenset(
+    {"config", "check", "device", "func", "json", "lines", "metrics", "out", "overlays", "quiet", "save", "sync"}
+)
+_HOST_PORT = re.compile(r"(?P<host>[^:]*|\[[^\]]+\]):(?P<port>\d{1,5})", re.ASCII)
+
+
+def add_out_options(group: argparse._ArgumentGroup) -> None:
+    """The flags, and what an address looks like."""
+    group.add_argument(
+        "--out",
+        action="append",
+        default=[],
+        metavar="FILE|ADDRESS",
+        help="append JSON lines to a file, or keep and deliver the records: sqlite:FILE, csv:FILE, jsonl:FILE, images:FOLDER, "
+        "mqtt://HOST/TOPIC, mqtts://, https://HOST/PATH; several times for several places",
+    )
+    group.add_argument(
+        "--metrics",
+        type=host_port,
+        metavar="HOST:PORT",
+        help="serve /metrics and /health, such as :9108 on this machine only",
+    )
+    group.add_argument(
+        "--device", default="", metavar="NAME", help="of this box in the records; default: its host name"
+    )
+
+
+def host_port(text: str) -> tuple[str, int]:
+    """`:9108` → this machine only; `0.0.0.0:9108` for others too."""
+    found = _HOST_PORT.fullmatch(text)
+    if found is None or int(found["port"]) > 65535:
+        raise argparse.ArgumentTypeError(f"expected HOST:PORT or :PORT, such as 127.0.0.1:9108; came '{text}'")
+    return found["host"].strip("[]") or "127.0.0.1", int(found["port"])
+
+
+def plain_files(args: argparse.Namespace) -> list[Path]:
+    """Of --out, what is no address."""
+    return [Path(text) for text in args.out if not is_address(text)]
+
+
+def check_out(args: argparse.Namespace) -> None:
+    """Raises UsageError for an address that cannot be meant; nothing is opened."""
+    for text in filter(is_address, args.out):
+        parse(text)
+    if not all(args.out):
+        raise UsageError("--out takes a file or an address; came nothing")
+
+
+def verdicts_with_maps(args: argparse.Namespace) -> frozenset[Verdict]:
+    """Verdicts whose anomaly maps some image saver wants."""
+    images = [address for address in map(parse, filter(is_address, args.out)) if address.scheme == "images"]
+    wanted = any(address.choice("maps", "yes", "no") == "yes" for address in images)
+    return frozenset(Verdict) if wanted else frozenset()
+
+
+def open_outputs_of(
+    args: argparse.Namespace,
+    inspector: Inspector,
+    source: str,
+    say: Callable[[str], None],
+    stopped: Callable[[], bool],
+    stack: ExitStack,
+) -> list[Sink]:
+    """Sinks for the addresses and for --metrics; the stack closes them. Raises UsageError, SinkError, MissingDependencyError."""
+    from lad_edge.outputs.opening import open_outputs
+
+    addresses = list(filter(is_address, args.out))
+    if not addresses and args.metrics is None:
+        return []
+    outputs = open_outputs(addresses, _origin(args, inspector, source), say)
+    stack.callback(outputs.close, stopped)
+    if args.metrics is None:
+        return list(outputs.sinks)
+    from lad_edge.outputs.metrics import MetricsServer
+
+    host, port = args.metrics
+    server = MetricsServer(host, port, outputs)
+    stack.callback(server.close)
+    say(f"metrics and health: http://{host}:{server.port}")
+    return [*outputs.sinks, server]
+
+
+def _origin(args: argparse.Namespace, inspector: Inspector, source: str) -> Origin:
+    runtime = inspector.runtime
+    return Origin(
+        device_id=_readable_id(args.device or socket.gethostname()),
+        camera_id=_readable_id(args.name or source),
+        boot_id=uuid4().hex,
+        config_sha256=_config_sha256(args, source),
+        versions={"lad_edge": __version__, "runtime": f"{runtime.name} {runtime.version} {runtime.precision}"},
+    )
+
+
+def _readable_id(name: str) -> str:
+    return safe_id(re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-."))
+
+
+def _config_sha256(args: argparse.Namespace, source: str) -> str:
+    """Of the flags that decide about verdicts; the source by its name without credentials."""
+    told = {name: str(value) for name, value in vars(args).items() if name not in _NOT_JUDGING}
+    told |= {"camera": "", "source": source}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
