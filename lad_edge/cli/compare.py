@@ -14,7 +14,7 @@ from lad_edge import bundle as bundles
 from lad_edge.cli.arguments import add_engine_options, add_json, positive_int, print_json
 from lad_edge.cli.comparison import ALL, NAMES, describe, judge
 from lad_edge.cli.judging import judge_now, percentiles
-from lad_edge.errors import UsageError
+from lad_edge.errors import SinkError, UsageError
 from lad_edge.export.evaluate import to_frame
 from lad_edge.inspector import Inspector, Options
 from lad_edge.values import Frame, Result, Verdict
@@ -68,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
     engines = bundles.read(args.engines[0]), bundles.read(args.engines[1])
     _check_frames(engines)
     dataset = open_dataset(args.data, layout=args.layout)
+    if args.out is not None:
+        _make_folder(args.out)
     with ExitStack() as stack:
         two = _open(args, engines, frozenset(Verdict), stack)
         compared = judge(two, dataset)
@@ -98,6 +100,14 @@ def _check_frames(engines: tuple[Bundle, Bundle]) -> None:
         )
 
 
+def _make_folder(folder: Path) -> None:
+    """Before the work. Raises SinkError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise SinkError(f"cannot make the folder {folder}: {exc.strerror}; choose another one: --out") from exc
+
+
 def _open(
     args: argparse.Namespace, engines: tuple[Bundle, Bundle], maps_for: Collection[Verdict], stack: ExitStack
 ) -> Two:
@@ -126,8 +136,7 @@ def _write_pictures(out: Path, two: Two, pairs: Sequence[Pair]) -> list[Path]:
     """Sheets of the parts on which the verdicts differ, those where the first engine alone is right at the front."""
     from lad_edge.metrics.sheets import contact_sheet
 
-    out.mkdir(parents=True, exist_ok=True)
-    differing = sorted((pair for pair in pairs if pair.differs), key=lambda pair: (pair.right[1], pair.right[0]))
+    differing = sorted((pair for pair in pairs if pair.differs), key=lambda pair: pair.right != (True, False))
     paths = []
     for start in range(0, len(differing), _TILES_TO_A_SHEET):
         tiles = [_tile(pair, two) for pair in differing[start : start + _TILES_TO_A_SHEET]]

@@ -97,4 +97,5 @@ def example_picture(examples: Sequence[Example], path: Path) -> None:
 
 
 def _steepness(picture: NDArray[np.uint8]) -> float:
-    return picture.shape[0] / picture.shape[1]
+    height, width = picture.shape[:2]
+    return float(height / width)

@@ -160,6 +160,14 @@ def test_images_that_no_engine_can_judge_are_an_error_with_the_reason(
     assert "needs 32×32 px, came 64×48" in error
 
 
+def test_a_folder_that_cannot_be_made_is_said_before_the_work(
+    tiny_bundle: Path, deaf: Path, parts: Path, tmp_path: Path, capfd: Show
+) -> None:
+    (tmp_path / "file").touch()
+    assert compare(tiny_bundle, deaf, parts, "--out", tmp_path / "file" / "out") == 6
+    assert "cannot make the folder" in capfd.readouterr().err
+
+
 def test_it_runs_on_a_box_without_the_training_extra(
     tiny_bundle: Path, deaf: Path, parts: Path, tmp_path: Path
 ) -> None:
