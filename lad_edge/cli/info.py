@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lad_edge.bundle import Bundle, Cost, Gates, read
 from lad_edge.cli.arguments import add_json, print_json
+from lad_edge.scoring.thumbnails import ENDS, PICTURES
 
 _EPILOG = """\
 examples:
@@ -89,6 +91,14 @@ def _contract_lines(bundle: Bundle) -> Iterator[str]:
     yield f"  network input {contract.size[1]}×{contract.size[0]} px {contract.channel_order}, {contract.resize}"
     frames = bundle.golden_frames
     yield f"  {len(frames)} golden frames {frames.shape[2]}×{frames.shape[1]} px for the self-test"
+    yield from _thumbnail_lines(bundle.tensors)
+
+
+def _thumbnail_lines(tensors: Mapping[str, NDArray[Any]]) -> Iterator[str]:
+    """Somebody's parts may be confidential."""
+    if PICTURES in tensors and ENDS in tensors:
+        count, size = np.count_nonzero(np.diff(tensors[ENDS], prepend=0)), tensors[PICTURES].nbytes
+        yield f"  {count} small pictures of good parts, {_mib(size)}, to be shown beside what is found"
 
 
 def _graph_lines(bundle: Bundle) -> Iterator[str]:

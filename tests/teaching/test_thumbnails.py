@@ -11,6 +11,7 @@ from test_lesson import OPTIONS, SIZE, lamps
 
 import lad_edge
 from lad_edge import bundle as bundles
+from lad_edge.cli import main
 from lad_edge.errors import EngineError
 from lad_edge.images import decode_image
 from lad_edge.scoring import thumbnails
@@ -93,6 +94,13 @@ def test_the_good_part_shows_what_the_other_lamp_calls_for(engine):
 def _lamp(area):
     """(n, 3) of the pixels that shine."""
     return area[np.ptp(area.astype(int), axis=2) > 80]
+
+
+def test_info_says_how_many_pictures_an_engine_holds(engine, tmp_path, capsys):
+    assert main(["info", str(engine)]) == 0
+    assert "  16 small pictures of good parts, 0.0" in capsys.readouterr().out
+    assert main(["info", str(taught(tmp_path, replace(OPTIONS, thumbnails=False)))]) == 0
+    assert "small pictures" not in capsys.readouterr().out
 
 
 def test_good_parts_have_nothing_beside_them(engine):
