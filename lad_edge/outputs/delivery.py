@@ -8,6 +8,7 @@ a record may be delivered twice, with equal key, but is never left out.
 from __future__ import annotations
 
 import math
+import sqlite3
 import threading
 from dataclasses import dataclass
 from secrets import SystemRandom
@@ -171,6 +172,11 @@ class Delivery(threading.Thread):
         try:
             reader = reader or self.outbox.reader()
             self._step(reader)
+        except sqlite3.Error as exc:
+            self._fail(exc)
+            if reader is not None:
+                reader.close()
+            return None
         except Exception as exc:  # an output that dies silently would be missed only at the end of the shift
             self._fail(exc)
         return reader

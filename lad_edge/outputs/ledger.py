@@ -109,13 +109,10 @@ class Ledger:
         self._lock = _lock(path)
         self.set_aside: Path | None = None
         try:
-            self._connection = self._open()
+            self._open()
         except BaseException:
             os.close(self._lock)
             raise
-        self.last_id: int = self._value("SELECT seq FROM sqlite_sequence WHERE name = 'records'") or 0
-        self.running_s: float = self._value("SELECT value FROM meta WHERE name = 'running_s'") or 0.0
-        self._chain: bytes = self._value("SELECT chain FROM records ORDER BY id DESC LIMIT 1") or b""
 
     def append(self, lines: Sequence[str], running_s: float, cursors: Mapping[str, int]) -> None:
         """One transaction: all of it is on the disk afterwards, or none. Raises sqlite3.Error.
@@ -157,6 +154,11 @@ class Ledger:
         """Output → the id up to which it has acknowledged."""
         return dict(self._connection.execute("SELECT output, acknowledged FROM cursors"))
 
+    def condemn(self) -> Path:
+        """Sets the damaged file aside, under the name that comes back; nothing but `close` may follow."""
+        self._connection.close()
+        return _set_aside(self.path)
+
     def close(self) -> None:
         """Moves everything from the WAL into the file and lets go of it."""
         try:
@@ -164,14 +166,24 @@ class Ledger:
         finally:
             os.close(self._lock)
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> None:
         try:
-            return _connect(self.path)
+            self._begin()
         except sqlite3.OperationalError as exc:
             raise SinkError(f"the outbox {self.path} does not open: {exc}; check folder, rights and space") from exc
         except sqlite3.DatabaseError:
             self.set_aside = _set_aside(self.path)
-            return _connect(self.path)
+            self._begin()
+
+    def _begin(self) -> None:
+        self._connection = _connect(self.path)
+        try:
+            self.last_id: int = self._value("SELECT seq FROM sqlite_sequence WHERE name = 'records'") or 0
+            self.running_s: float = self._value("SELECT value FROM meta WHERE name = 'running_s'") or 0.0
+            self._chain: bytes = self._value("SELECT chain FROM records ORDER BY id DESC LIMIT 1") or b""
+        except sqlite3.Error:
+            self._connection.close()
+            raise
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -196,8 +196,12 @@ class Outbox:
         try:
             while self._step():
                 pass
+        except sqlite3.DatabaseError as exc:
+            self._fail(
+                f"the outbox {self.path} is damaged ({exc}): it is kept as {self._ledger.condemn().name}; start again"
+            )
         except Exception as exc:  # a writer that dies silently would lose every later record
-            self._fail(f"{self.path}: {type(exc).__name__}: {exc}; start again: a damaged outbox is set aside then")
+            self._fail(f"the outbox {self.path} failed: {type(exc).__name__}: {exc}; start again and report this")
 
     def _step(self) -> bool:
         """Commits what has come in. False when all is done."""

@@ -191,6 +191,25 @@ def test_a_damaged_outbox_is_set_aside_and_a_new_one_is_begun(path: Path, damage
     assert verify(path) == 2
 
 
+def test_damage_that_shows_at_work_sets_the_file_aside_and_the_next_start_begins_anew(path: Path) -> None:
+    fill_and_close(open_outbox(path), 2000)
+    content = bytearray(path.read_bytes())
+    content[2 * 4096 : -4096] = b"\xa5" * (len(content) - 3 * 4096)
+    path.write_bytes(content)
+    heard: list[str] = []
+    outbox = Outbox(path, ORIGIN, heard.append, Limits(reserve_bytes=0))
+    outbox.write(frame(), results(2001, 2001)[0])
+    outbox.flush(WAIT_S)
+    if not heard:  # the opening did not touch what is damaged: writing did
+        with pytest.raises(SinkError, match=r"is damaged .* it is kept as results.sqlite.bad-1; start again"):
+            outbox.close()
+        outbox = open_outbox(path)
+    fill(outbox, 3000, 3001)
+    outbox.close()
+    assert path.with_name("results.sqlite.bad-1").read_bytes()[3 * 4096 :][:4] == b"\xa5" * 4
+    assert seqs(stored(path))[-2:] == [3000, 3001]
+
+
 @pytest.mark.parametrize(
     "change",
     ["UPDATE records SET record = replace(record, 'NG', 'OK')", "DELETE FROM records"],
