@@ -209,5 +209,13 @@ def _half_norms(entries: Tensor) -> Tensor:
     return -0.5 * entries.square().sum(1)
 
 
-def _tables(*tables: Tensor | None) -> Codebook:
+def _tables(projection: Tensor | None, shift: Tensor, entries: Tensor, bias: Tensor, memory: Tensor | None) -> Codebook:
+    """Float32 of the same scores, but for a constant of each token, with the middle m of the entries as the origin.
+
+    x · b = (x - m) · (b - m) + m · b + what does not depend on the entry. Entries that lie close together and far from zero would
+    otherwise lose to rounding the digits in which their scores differ.
+    """
+    middle = entries.mean(0)
+    bias = bias + entries @ middle
+    tables = projection, shift - middle, entries - middle, bias - bias.mean(1, keepdim=True), memory
     return Codebook(*(None if table is None else np.ascontiguousarray(table.float().numpy()) for table in tables))  # type: ignore[arg-type]

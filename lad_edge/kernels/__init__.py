@@ -53,7 +53,7 @@ class Codebook(NamedTuple):
     Under the top code i, entry j scores (projection e + shift[i]) . entries[j] + bias[i, j] for token e. A shift or bias
     of one row holds for every top code. The nearest entry (methods.md 6.7) is the best one of either form:
     T table: shift = W_z z_i + b, bias = -|b_j|^2 / 2 in one row; G table, where nothing is projected: shift of one zero
-    row, bias = z_i . b^z_j - |b_j|^2 / 2.
+    row, bias = z_i . b^z_j - |b_j|^2 / 2. Another origin than zero, such as the middle of the entries, rounds less.
 
     projection: (dq, D), or None for the identity, with dq = D. shift: (K_top, dq) or (1, dq). entries: (K, dq).
     bias: (K_top, K) or (1, K). memory: (K, width), the rows that the decoder is given for the codes, or None.

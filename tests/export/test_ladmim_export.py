@@ -124,6 +124,21 @@ def test_tables_give_the_codes_of_the_networks_and_what_they_decode_from_them(ps
     torch.testing.assert_close(rebuilt, networks.hvq.decode(memories), atol=1e-5, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_entries_close_together_and_far_from_zero_are_told_apart():
+    """As a codebook of flat parts becomes: float32 has digits for their place or for their differences."""
+    networks = lively()
+    depths = networks.hvq.encode(torch.randn(1, networks.channels, 24, 24))
+    quantisers, far = networks.hvq.quantisers, 100.0
+    for psi, book in zip([quantisers.psi_top, *quantisers.psi], quantisers.books(), strict=True):
+        psi.bias.add_(far if book is quantisers.top else far - psi.weight[:, -8:].sum(1) * far)
+        book.entries.copy_(far + 0.1 * torch.randn_like(book.entries))
+    codes, tokens = np.zeros((5, 576), np.uint16), torch.cat(depths).numpy()
+    top, *levels = folded.codebooks(networks.hvq)
+    Quantizer(top, levels)(tokens, codes)
+    assert (codes == quantisers.codes(depths)[0].numpy()).mean() >= 0.999
+
+
 # ---- targets
 
 
