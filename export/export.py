@@ -30,6 +30,7 @@ from lad_edge.thresholds import far_out, parse_policy
 from lad_edge.training.fit import load_networks
 from lad_edge.training.pictures import to_tensor
 from lad_edge.training.run_folder import RunDescription
+from lad_edge.views import Fitted, GoodViews, region
 
 EXPORTERS: dict[str, Exporter] = {
     "efficient_ad": efficient_ad,
@@ -60,6 +61,7 @@ class ExportOptions:
     by_place: bool | None = None
     test: bool = True  # measure the engine on the test images, if there are any, and keep the figures in the bundle
     category: str | None = None  # of a run for several: the one that the engine is for
+    gates: bool = True  # refuse pictures of other light, focus and place than the validation images have
 
 
 def export_run(folder: Path, out: Path, options: ExportOptions) -> dict[str, Any]:
@@ -91,10 +93,12 @@ def export_run(folder: Path, out: Path, options: ExportOptions) -> dict[str, Any
                 levels = measured["f32"].normalisation
                 expected = torch_answer(exporter, networks, parity_images, contract, parts.parameters, levels)
             proven[precision] = _prove(expected, pipeline, measured, parity_images)
-    manifest = _manifest(description, contract, parts, measured, proven)
+    views = _views(contract, validation) if options.gates else None
+    manifest = _manifest(description, contract, parts, measured, proven, views)
     tensors: dict[str, NDArray[Any]] = {
         manifest.golden.frames: np.stack(golden),
         **parts.tables,
+        **(views.tensors if views else {}),
         **{graph.tensor: np.frombuffer(onnx, np.uint8) for graph, onnx in parts.graphs.values()},
     }
     for one in measured.values():
@@ -188,12 +192,23 @@ def _contract(description: RunDescription, side: int, networks: Any) -> Contract
     )
 
 
+def _views(contract: Contract, images: Sequence[Image]) -> Fitted | None:
+    """What frames have to look like; None if frames of any size are judged, between which sharpness cannot be compared."""
+    if contract.width is None:
+        return None
+    views = GoodViews()
+    for image in images:
+        views.add(region(image, contract.roi))
+    return views.fit()
+
+
 def _manifest(
     description: RunDescription,
     contract: Contract,
     parts: Exported,
     measured: dict[str, Measured],
     proven: dict[str, Any],
+    views: Fitted | None,
 ) -> Manifest:
     return Manifest(
         name=bundle_name(description.name),
@@ -212,6 +227,7 @@ def _manifest(
             "validation_images": len(description.validation),
         },
         metrics={},
+        gates=views.gates if views else None,
     )
 
 

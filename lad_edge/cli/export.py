@@ -66,6 +66,11 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="where the data set is now, if it has moved since the training"
     )
+    parser.add_argument(
+        "--no-gates",
+        action="store_true",
+        help="judge pictures whatever their light, focus and place (default: those unlike the validation images are UNKNOWN)",
+    )
     parser.add_argument("--threads", type=positive_int, metavar="N")
     parser.add_argument(
         "--no-test", dest="test", action="store_false", help="do not measure the engine on the test images"
@@ -91,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
         args.by_place,
         args.test,
         args.category,
+        not args.no_gates,
     )
     report = export_run(args.run, out, options)
     if args.json:

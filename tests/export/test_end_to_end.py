@@ -23,6 +23,7 @@ from lad_edge.errors import DataError, ParityError, UsageError
 from lad_edge.thresholds import far_out
 from lad_edge.training.checkpoint import save_tensors
 from lad_edge.training.fit import FitOptions, fit
+from lad_edge.values import Reason, Verdict
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -92,6 +93,17 @@ def test_each_place_is_judged_by_the_training_images_unless_the_papers_way_is_as
     assert {one.places for one in papers.manifest.calibrations.values()} == {None}
     assert papers.manifest.parity["f32"]["verdicts_equal"] == 32
     assert not np.allclose(papers.scores("f32"), opened.scores("f32"))
+
+
+def test_pictures_unlike_the_validation_images_are_refused_unless_that_is_not_wanted(engine, run_folder, tmp_path):
+    gates = bundle.read(engine).manifest.gates
+    assert gates.n == 8
+    good = bundle.read(engine).golden_frames[0]
+    with lad_edge.load(engine) as inspector:
+        dark = inspector((good * 0.3).astype(np.uint8))
+    assert (dark.verdict, dark.reasons[0]) == (Verdict.UNKNOWN, Reason.FRAME_DARK)
+    export_run(run_folder, tmp_path / "any.lad", ExportOptions(policy="conformal:20%", test=False, gates=False))
+    assert bundle.read(tmp_path / "any.lad").manifest.gates is None
 
 
 def test_levels_of_places_are_mean_and_floored_spread():
