@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lad_edge.values import Frame, Reason, Scores, Verdict
-from lad_edge.views import region
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,13 +71,9 @@ class Gate:
             found.append((Reason.FRAME_MISSING, "the source delivered no picture"))
         return found + self.history.findings(frame) + self._age_findings(frame)
 
-    def look(self, image: NDArray[np.generic]) -> Findings:
-        """Reasons not to trust the light, focus and place of an admitted picture: its score is recorded, and does not count."""
-        return (
-            []
-            if self.picture is None
-            else self.picture.findings(region(np.asarray(image, np.uint8), self.contract.roi))
-        )
+    def look(self, inspected: NDArray[np.uint8]) -> Findings:
+        """Reasons not to trust the light, focus and place of the inspected region: its score is recorded, and does not count."""
+        return [] if self.picture is None else self.picture.findings(inspected)
 
     def decide(self, frame: Frame, found: Findings, scores: Scores | None) -> Decision:
         """The verdict on an admitted frame; `scores` is None when it was not scored."""

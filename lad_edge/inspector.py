@@ -19,7 +19,7 @@ from lad_edge.kernels import LabelledRegion, label_regions
 from lad_edge.runtime import Runtime, open_plan, open_runtime, preferred_precision
 from lad_edge.scoring import FrameScorer, open_scorer
 from lad_edge.values import Frame, GoodPatch, Reason, Region, Result, Scores, Verdict
-from lad_edge.views import PictureGate
+from lad_edge.views import Follower, PictureGate, Window, region
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -87,6 +87,8 @@ class Inspector:
             self.gate = Gate(
                 bundle.manifest.contract, self._limits(), live=self.options.live, picture=self._picture_gate()
             )
+            self.follower = Follower.of(bundle)
+            self._judged = bundle if self.follower is None else _for_windows(bundle)
             self._calls = 0
             self.self_test()
             if_it_fails.pop_all()
@@ -115,11 +117,13 @@ class Inspector:
         found: Findings = []
         try:
             found += self.gate.admit(frame)
-            scores = None
+            scores, moved_px = None, (0, 0)
             if not found and frame.image is not None:
-                scores = self._score(frame.image, frame.pixel_format)
-                found += self.gate.look(frame.image)
-            return self._result(frame, self.gate.decide(frame, found, scores), scores, start_ns)
+                window = self._window(np.asarray(frame.image, np.uint8))
+                moved_px = window.moved_px
+                scores = self._score(frame.image, frame.pixel_format, moved_px)
+                found += window.findings + self.gate.look(window.inspected)
+            return self._result(frame, self.gate.decide(frame, found, scores), scores, start_ns, moved_px)
         except EngineError as exc:
             found.append((Reason.ENGINE_CRASH, str(exc)))
         except Exception as exc:  # the line goes on: an UNKNOWN with its cause instead of a dead process
@@ -183,7 +187,14 @@ class Inspector:
     def _engine_name(self) -> str:
         return f"{self.runtime.name} {self.runtime.version} {self.runtime.precision}"
 
-    def _score(self, image: NDArray[np.generic], pixel_format: str) -> Scores:
+    def _window(self, image: NDArray[np.uint8]) -> Window:
+        if self.follower is not None:
+            return self.follower(image)
+        return Window(region(image, self.bundle.manifest.contract.roi), (0, 0), [])
+
+    def _score(self, image: NDArray[np.generic], pixel_format: str, moved_px: tuple[int, int] = (0, 0)) -> Scores:
+        if self.follower is not None:
+            image = self.follower.at(np.asarray(image, np.uint8), moved_px)
         scorer = self._scorer(image, pixel_format)
         scorer.enqueue(image)
         return scorer.wait()
@@ -193,17 +204,24 @@ class Inspector:
         scorer = self._scorers.get(key)
         if scorer is None:
             graph = self.options.cuda_graph
-            scorer = open_scorer(self.bundle, self.runtime, image.shape, pixel_format, cuda_graph=graph)
+            scorer = open_scorer(self._judged, self.runtime, image.shape, pixel_format, cuda_graph=graph)
             self._scorers[key] = scorer
             if len(self._scorers) > _PLANS:
                 self._scorers.popitem(last=False)[1].close()
         self._scorers.move_to_end(key)
         return scorer
 
-    def _result(self, frame: Frame, decision: Decision, scores: Scores | None, start_ns: int) -> Result:
+    def _result(
+        self,
+        frame: Frame,
+        decision: Decision,
+        scores: Scores | None,
+        start_ns: int,
+        moved_px: tuple[int, int] = (0, 0),
+    ) -> Result:
         keep_map = scores is not None and decision.verdict in self.options.maps_for
         rejected = scores is not None and decision.verdict is Verdict.NG
-        regions = self._regions(frame, scores) if scores is not None and rejected else ()
+        regions = self._regions(frame, scores, moved_px) if scores is not None and rejected else ()
         score = None if scores is None else _finite(scores.score)
         return Result(
             seq=frame.seq,
@@ -219,29 +237,34 @@ class Inspector:
             logical_score=None if scores is None else _finite(scores.logical),
             regions=regions,
             findings=scores.explain() if scores is not None and rejected else (),
-            good_patches=self._good_patches(frame, scores) if scores is not None and keep_map and rejected else (),
+            good_patches=self._good_patches(frame, scores, moved_px)
+            if scores is not None and keep_map and rejected
+            else (),
             detail=decision.detail,
+            moved_px=None if self.follower is None or scores is None else moved_px,
             stages_us=_stages(frame, scores, start_ns),
             engine_sha256=self.bundle.sha256,
             anomaly_map=scores.anomaly_map.copy() if scores is not None and keep_map else None,
         )
 
-    def _regions(self, frame: Frame, scores: Scores) -> tuple[Region, ...]:
+    def _regions(self, frame: Frame, scores: Scores, moved_px: tuple[int, int]) -> tuple[Region, ...]:
         """Areas above the threshold, in pixels of the frame."""
-        origin, scale = self._place_of_map(frame, scores)
+        origin, scale = self._place_of_map(frame, scores, moved_px)
         found = label_regions(scores.anomaly_map, self.threshold, min_area_px=_MIN_REGION_PX)
         return tuple(_to_frame(region, origin, scale) for region in found[:_MOST_REGIONS])
 
-    def _good_patches(self, frame: Frame, scores: Scores) -> tuple[GoodPatch, ...]:
-        origin, scale = self._place_of_map(frame, scores)
+    def _good_patches(self, frame: Frame, scores: Scores, moved_px: tuple[int, int]) -> tuple[GoodPatch, ...]:
+        origin, scale = self._place_of_map(frame, scores, moved_px)
         return tuple(_patch_to_frame(patch, origin, scale) for patch in scores.show_good())
 
-    def _place_of_map(self, frame: Frame, scores: Scores) -> tuple[tuple[int, int], tuple[float, float]]:
+    def _place_of_map(
+        self, frame: Frame, scores: Scores, moved_px: tuple[int, int]
+    ) -> tuple[tuple[int, int], tuple[float, float]]:
         """Pixels of the map to pixels of the frame, through the region of interest: origin and scale (x, y)."""
         assert frame.image is not None  # noqa: S101 - scores exist only for a picture
         x, y, width, height = self.bundle.manifest.contract.roi or (0, 0, frame.image.shape[1], frame.image.shape[0])
         map_height, map_width = scores.anomaly_map.shape
-        return (x, y), (width / map_width, height / map_height)
+        return (x + moved_px[0], y + moved_px[1]), (width / map_width, height / map_height)
 
 
 def _open_engine(bundle: Bundle, options: Options) -> Runtime:
@@ -254,6 +277,12 @@ def _open_engine(bundle: Bundle, options: Options) -> Runtime:
         bundle.calibration(options.precision)  # raises with the list of those that there are
     precision = options.precision or preferred_precision(options.runtime, bundle.manifest.calibrations)
     return open_runtime(options.runtime, bundle.graphs(), precision=precision, threads=options.threads)
+
+
+def _for_windows(bundle: Bundle) -> Bundle:
+    """The same engine for pictures that are the region of interest."""
+    manifest = bundle.manifest
+    return replace(bundle, manifest=replace(manifest, contract=replace(manifest.contract, roi=None)))
 
 
 def _to_frame(found: LabelledRegion, origin: tuple[int, int], scale: tuple[float, float]) -> Region:

@@ -156,6 +156,9 @@ class Result:
     regions: tuple[Region, ...] = ()
     findings: tuple[str, ...] = ()
     detail: str = ""  # one line for a person: why UNKNOWN
+    moved_px: tuple[int, int] | None = (
+        None  # how far the region followed the part to the right and down; None = it stays
+    )
     stages_us: Mapping[str, float] = field(default_factory=dict)
     engine_sha256: str = ""
     part_id: str = ""  # the name that the trigger gave the part

@@ -16,6 +16,7 @@ from lad_edge.bundle.manifest import (
     bundle_name,
 )
 from lad_edge.bundle.reader import Bundle, loads, read
+from lad_edge.bundle.registration import Registration
 from lad_edge.bundle.writer import replace_threshold, write
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Graph",
     "Manifest",
     "Policy",
+    "Registration",
     "TensorInfo",
     "bundle_name",
     "loads",

@@ -10,6 +10,7 @@ from lad_edge.bundle.gates import check_gates
 from lad_edge.bundle.layout import raw_bytes
 from lad_edge.bundle.onnx_guard import OnnxRefusedError, inspect_onnx
 from lad_edge.bundle.refused import Refused
+from lad_edge.bundle.registration import check_registration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,9 @@ def check_contents(manifest: Manifest, tensors: Mapping[str, NDArray[Any]]) -> N
     _check_frames(frames, manifest.contract)
     if manifest.gates is not None:
         check_gates(manifest.gates, tensors)
+    if manifest.registration is not None:
+        contract = manifest.contract
+        check_registration(manifest.registration, contract.roi, (contract.width, contract.height), tensors)
     for precision, calibration in manifest.calibrations.items():
         where = f"calibrations.{precision}"
         _check_scores(_tensor(tensors, calibration.scores, f"{where}.scores"), where)

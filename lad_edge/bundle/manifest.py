@@ -21,6 +21,7 @@ from lad_edge.bundle.fields import (
 from lad_edge.bundle.gates import Gates, parse_gates
 from lad_edge.bundle.layout import DTYPES, MAX_DIMS, MAX_TENSORS, TensorInfo, check_tensor_name, checked_tensor_name
 from lad_edge.bundle.refused import Refused
+from lad_edge.bundle.registration import Registration, parse_registration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,6 +124,7 @@ class Manifest:
     """The whole manifest. The writer fills `tensors`; parameters, parity, provenance and metrics are free-form JSON.
 
     kind: "lad" runs anywhere, "plan" on its `device` alone. gates: None where nothing is asked of the picture itself.
+    registration: None where the region of interest stays where it is.
     """
 
     name: str
@@ -141,6 +143,7 @@ class Manifest:
     kind: str = "lad"
     device: Device | None = field(default=None, metadata=_ABSENT_IF_NONE)
     gates: Gates | None = field(default=None, metadata=_ABSENT_IF_NONE)
+    registration: Registration | None = field(default=None, metadata=_ABSENT_IF_NONE)
 
     def to_json(self) -> dict[str, Json]:
         """Return plain dicts, lists and scalars, ready for json.dumps."""
@@ -175,6 +178,7 @@ def parse_manifest(value: object) -> Manifest:
         tensors=_tensors(top),
         device=parse_device(top.take("device")) if kind == "plan" else None,
         gates=parse_gates(top.take("gates")) if "gates" in top.left else None,
+        registration=parse_registration(top.take("registration")) if "registration" in top.left else None,
     )
     top.end()
     _check_formats(manifest)

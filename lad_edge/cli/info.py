@@ -87,6 +87,11 @@ def _contract_lines(bundle: Bundle) -> Iterator[str]:
     geometry = "any size" if contract.width is None else f"{contract.width}×{contract.height} px"
     roi = "all of it" if contract.roi is None else "x {}, y {}, {}×{} px".format(*contract.roi)
     yield "frames"
+    registration = bundle.manifest.registration
+    if registration is not None:
+        roi += ", which follows the part by up to {} px to each side and {} px up and down".format(
+            *registration.most_px
+        )
     yield f"  {geometry}, {contract.pixel_format}; inspected: {roi}"
     yield f"  network input {contract.size[1]}×{contract.size[0]} px {contract.channel_order}, {contract.resize}"
     frames = bundle.golden_frames

@@ -109,6 +109,15 @@ def _add_lesson(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--roi", type=roi_px, metavar="X,Y,W,H", help="judge only this region of the picture, in px")
     group.add_argument(
+        "--register",
+        nargs="?",
+        type=_share,
+        const=0.05,
+        metavar="SHARE",
+        help="parts shift: the region follows each of them by up to this share of the picture's sides (5%% if none is given); without "
+        "--roi it is the picture without a border as wide. The first part marks the place",
+    )
+    group.add_argument(
         "--no-gates",
         action="store_true",
         help="judge pictures whatever their light, focus and place (default: those unlike the good parts' are UNKNOWN)",
@@ -169,12 +178,26 @@ def _every(text: str) -> float | None:
     return None if text == "enter" else positive_duration_ms(text) / 1e3
 
 
+def _share(text: str) -> float:
+    """`5%` → 0.05, up to the quarter of the picture within which a part can be found."""
+    number, percent = text.removesuffix("%"), text.endswith("%")
+    try:
+        share = float(number) / (100 if percent else 1)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 0.2:
+        raise argparse.ArgumentTypeError(
+            f"expected a share of the picture's sides of at most 20 %, such as 5%, came '{text}'"
+        )
+    return share
+
+
 def _check_words(args: argparse.Namespace) -> None:
     if not args.source and args.camera is None:
         raise UsageError("good parts are needed: --camera 0 to hold them up, or --source FOLDER with their pictures")
-    if args.add is not None and (args.roi is not None or args.name is not None):
+    if args.add is not None and (args.roi, args.name, args.register) != (None, None, None):
         raise UsageError(
-            "--add goes on with the name and the region of its engine; leave --name and --roi out, or teach anew"
+            "--add goes on with the name and the region of its engine; leave --name, --roi and --register out, or teach anew"
         )
     if args.every is None and not sys.stdin.isatty():
         raise UsageError("--every enter needs a terminal as standard input; give a time, such as --every 1s")
@@ -224,6 +247,7 @@ def _options(args: argparse.Namespace, taught: Bundle | None) -> Options:
         roi=args.roi,
         thumbnails=not args.no_thumbnails,
         gates=not args.no_gates,
+        register=args.register,
     )
 
 

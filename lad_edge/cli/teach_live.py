@@ -160,6 +160,8 @@ def _words_to_go_on(args: argparse.Namespace, kept: KeptPictures) -> Iterator[st
             yield from map(str, value if isinstance(value, list) else [value])
     if args.roi:
         yield from ("--roi", ",".join(map(str, args.roi)))
+    if args.register is not None:
+        yield from ("--register", f"{args.register:.6g}")
     for option in ("skip_unreadable", "no_thumbnails", "no_gates"):
         if getattr(args, option):
             yield f"--{option.replace('_', '-')}"

@@ -112,6 +112,8 @@ def marked(frame: Frame, result: Result, roi: Box | None = None, span: float | N
     picture = as_bgr(frame)
     if result.anomaly_map is not None and result.threshold is not None:
         x, y, width, height = roi or (0, 0, picture.shape[1], picture.shape[0])
+        right, down = result.moved_px or (0, 0)
+        x, y = x + right, y + down
         _lay_heat(picture[y : y + height, x : x + width], result.anomaly_map, result.threshold, span)
     _draw_regions(picture, result)
     return picture

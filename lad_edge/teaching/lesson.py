@@ -6,7 +6,7 @@ Everything runs on the box through the engine and the kernels that will judge, a
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +42,7 @@ from lad_edge.scoring.thumbnails import thumbnail
 from lad_edge.teaching import ridge
 from lad_edge.teaching.backbone import IMAGE, backbone_of, open_backbone
 from lad_edge.teaching.stored import pack, spread_out, unpack
-from lad_edge.views import Fitted, GoodViews
+from lad_edge.views import Fitted, Follower, GoodViews, region, room_around
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +68,7 @@ class Options:
 
     policy: of the threshold, None = conformal at DEFAULT_RATE or the smallest rate that the parts can carry. roi: (x, y, width, height).
     thumbnails: whether the engine keeps small pictures of parts, to show beside what it finds. gates: whether it refuses pictures of
-    other light, focus and place than theirs.
+    other light, focus and place than theirs. register: how far the region follows the part, in shares of the frame's sides; None = not.
     """
 
     name: str = "part"
@@ -81,6 +81,7 @@ class Options:
     roi: tuple[int, int, int, int] | None = None
     thumbnails: bool = True
     gates: bool = True
+    register: float | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ class Lesson:
         self.output = np.zeros(self.backbone.graph.outputs[OUTPUT], np.float32)
         self.plan: Preprocess | None = None
         self.views = GoodViews(taught) if self.options.gates else None
+        self.follower = None if taught is None else Follower.of(taught)
 
     def __len__(self) -> int:
         """Parts shown so far."""
@@ -143,17 +145,18 @@ class Lesson:
     def show(self, name: str, image: NDArray[np.uint8], pixel_format: str) -> None:
         """One good part: (H, W, 3) or (H, W), uint8. Raises DataError for another size or format than the first part's."""
         self._check(name, image, pixel_format)
+        inspected = self._inspected(name, image)
         if self.plan is None:
-            self.plan = self._preprocess()
-        self.plan(np.ascontiguousarray(image), self.input)
+            self.plan = self._setup(Normalisation({}), {}).preprocess()
+        self.plan(inspected, self.input)
         self.runtime.run(GRAPH, **{IMAGE: self.input, OUTPUT: self.output})
         if not np.isfinite(self.output).all():
             raise DataError(f"{name}: the backbone gave numbers that are not finite; try --precision f32")
         self.shown.names.append(name)
         self.shown.cells.append(self.output[0].copy())
-        self.shown.thumbnails.append(thumbnail(self._inspected(image)) if self.options.thumbnails else b"")
+        self.shown.thumbnails.append(thumbnail(inspected) if self.options.thumbnails else b"")
         if self.views is not None:
-            self.views.add(self._inspected(image))
+            self.views.add(inspected)
 
     def finish(self) -> Taught:
         """Fits, calibrates and packs. Raises DataError for fewer than FEWEST_PARTS parts, or parts that are all one picture."""
@@ -174,7 +177,11 @@ class Lesson:
         views = None if self.views is None else self.views.fit()
         return Taught(
             manifest=self._manifest(calibration, kept, views),
-            tensors=kept | golden | {calibration.scores: np.sort(scores)} | (views.tensors if views else {}),
+            tensors={
+                **(kept | golden | {calibration.scores: np.sort(scores)}),
+                **(views.tensors if views else {}),
+                **(self.follower.tensors if self.follower else {}),
+            },
             scores=dict(zip(names, scores.tolist(), strict=True)),
             odd=[names[index] for index in thresholds.far_out(scores)],
             twins=twins,
@@ -195,7 +202,8 @@ class Lesson:
         if pixel_format not in ("bgr8", "mono8"):
             raise DataError(f"{name}: expected 8-bit colour or grey, came {pixel_format}; convert it first")
         if self.shown.picture is None:
-            self.shown.picture, self.shown.pixel_format = image.copy(), pixel_format
+            self.shown.picture, self.shown.pixel_format = np.ascontiguousarray(image).copy(), pixel_format
+            self.follower = self._new_follower(image)
         first, known = self.shown.picture, self.shown.pixel_format
         if image.shape != first.shape or pixel_format != known:
             same_size = image.shape[:2] == first.shape[:2]
@@ -206,9 +214,32 @@ class Lesson:
                 f"{name}: expected {_size(first)} {known} as the first part has, came {_size(image)} {pixel_format}; {remedy}"
             )
 
-    def _inspected(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        x, y, width, height = self.options.roi or (0, 0, image.shape[1], image.shape[0])
-        return image[y : y + height, x : x + width]
+    def _new_follower(self, first: NDArray[np.uint8]) -> Follower | None:
+        """Raises UsageError if the region that was asked for cannot move as far as was asked."""
+        share, (height, width) = self.options.register, first.shape[:2]
+        if share is None:
+            return None
+        inner, most_px = room_around(width, height, share)
+        x, y, roi_width, roi_height = roi = self.options.roi or inner
+        room = min(x, width - x - roi_width), min(y, height - y - roi_height)
+        if room[0] < most_px[0] or room[1] < most_px[1]:
+            raise UsageError(
+                f"--register {share:.0%} moves the region by {most_px[0]} px to each side and {most_px[1]} px up and down, --roi leaves "
+                f"{max(room[0], 0)} px and {max(room[1], 0)} px of the picture around it; take less of either"
+            )
+        return Follower(roi, most_px)
+
+    def _inspected(self, name: str, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The region of a good part's picture that the engine judges. Raises DataError if the region cannot follow the part."""
+        if self.follower is None:
+            return region(image, self.options.roi)
+        window = self.follower.learn(image)
+        for _, words in window.findings:
+            raise DataError(f"{name}: {words}; leave this picture out, or give --register more")
+        return window.inspected
+
+    def _at_rest(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return region(image, self._contract().roi)
 
     def _contract(self) -> Contract:
         assert self.shown.picture is not None  # noqa: S101 - a part was shown
@@ -217,7 +248,7 @@ class Lesson:
             width=width,
             height=height,
             pixel_format=self.shown.pixel_format,
-            roi=self.options.roi,
+            roi=self.follower.roi if self.follower else self.options.roi,
             size=(self.backbone.side, self.backbone.side),
             channel_order="rgb",
             resize="bilinear-antialias",
@@ -227,19 +258,15 @@ class Lesson:
 
     def _setup(self, normalisation: Normalisation, tables: dict[str, NDArray[Any]]) -> Setup:
         assert self.shown.picture is not None  # noqa: S101 - a part was shown
-        shape = self.shown.picture.shape
         return Setup(
-            self._contract(),
+            replace(self._contract(), roi=None),  # it is given the region
             self._parameters(tables),
             normalisation,
             self.runtime,
-            shape,
+            self._at_rest(self.shown.picture).shape,
             self.shown.pixel_format,
             tables,
         )
-
-    def _preprocess(self) -> Preprocess:
-        return self._setup(Normalisation({}), {}).preprocess()
 
     def _parameters(self, tables: dict[str, NDArray[Any]]) -> dict[str, Any]:
         if not tables:
@@ -282,7 +309,7 @@ class Lesson:
         frames = np.stack([self.shown.picture, spoilt(self.shown.picture)])
         scorer, found = MaskedRidgeScorer(self._setup(Normalisation(levels), tables)), []
         for frame in frames:
-            scorer.enqueue(frame)
+            scorer.enqueue(self._at_rest(frame))
             found.append(scorer.wait().score)
         precision = self.runtime.precision
         calibration = Calibration(
@@ -314,6 +341,7 @@ class Lesson:
                 "python": platform.python_version(),
             },
             gates=views.gates if views else None,
+            registration=self.follower.stated if self.follower else None,
         )
 
 
