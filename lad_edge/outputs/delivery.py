@@ -111,7 +111,7 @@ class Delivery(threading.Thread):
         super().__init__(name=f"delivery {output.name}", daemon=True)
         self.outbox, self.output, self._notice = outbox, output, notice
         known = outbox.cursor(output.name)
-        self._cursor = known if known is not None else (0 if from_start else outbox.last_id)
+        self._cursor = known if known is not None else (outbox.first_id - 1 if from_start else outbox.last_id)
         outbox.acknowledge(output.name, self._cursor)
         self._stopping = threading.Event()
         self._back_off = BackOff(output.slowest_retry_s)

@@ -108,6 +108,8 @@ class Ledger:
         self.path = path
         self._lock = _lock(path)
         self.set_aside: Path | None = None
+        self.last_id, self.first_id = 0, 1
+        self.running_s, self._chain = 0.0, b""
         try:
             self._open()
         except BaseException:
@@ -154,10 +156,10 @@ class Ledger:
         """Output → the id up to which it has acknowledged."""
         return dict(self._connection.execute("SELECT output, acknowledged FROM cursors"))
 
-    def condemn(self) -> Path:
-        """Sets the damaged file aside, under the name that comes back; nothing but `close` may follow."""
+    def condemn(self) -> None:
+        """Sets the damaged file aside; nothing but `close` may follow. Raises OSError."""
         self._connection.close()
-        return _set_aside(self.path)
+        _set_aside(self.path)
 
     def close(self) -> None:
         """Moves everything from the WAL into the file and lets go of it."""
@@ -178,9 +180,10 @@ class Ledger:
     def _begin(self) -> None:
         self._connection = _connect(self.path)
         try:
-            self.last_id: int = self._value("SELECT seq FROM sqlite_sequence WHERE name = 'records'") or 0
-            self.running_s: float = self._value("SELECT value FROM meta WHERE name = 'running_s'") or 0.0
-            self._chain: bytes = self._value("SELECT chain FROM records ORDER BY id DESC LIMIT 1") or b""
+            self.last_id = self._value("SELECT seq FROM sqlite_sequence WHERE name = 'records'") or 0
+            self.first_id = self._value("SELECT min(id) FROM records") or self.last_id + 1
+            self.running_s = self._value("SELECT value FROM meta WHERE name = 'running_s'") or 0.0
+            self._chain = self._value("SELECT chain FROM records ORDER BY id DESC LIMIT 1") or b""
         except sqlite3.Error:
             self._connection.close()
             raise

@@ -36,23 +36,23 @@ _STATION = frozenset(
     }
 )
 
-_FIGURES = (  # kind, meaning, field of the state of an output
-    ("gauge", "Records handed over that are not yet on the disk.", "waiting"),
-    ("counter", "Records on the disk.", "stored"),
-    ("counter", "Records that were lost.", "lost"),
-    ("counter", "Transactions.", "commits"),
-    ("counter", "Seconds that the transactions took together.", "commit_s"),
-    ("gauge", "Records that are not acknowledged.", "backlog"),
-    ("gauge", "Age in seconds of the oldest of them.", "oldest_s"),
-    ("counter", "Records that were acknowledged.", "delivered"),
-    ("counter", "Records that the receiver will never take.", "refused"),
-    ("counter", "Records that the quota took before they were delivered.", "expired"),
-    ("counter", "Tries that failed.", "failures"),
-    ("counter", "Pictures that were saved.", "saved"),
-    ("counter", "Pictures that came while the disk was busy.", "skipped"),
-    ("counter", "Pictures that the disk did not take.", "failed"),
-    ("counter", "Pictures that the quota took.", "deleted"),
-    ("gauge", "Bytes of pictures.", "used_bytes"),
+_FIGURES = (  # name, meaning, field of the state of an output; names of counters end in _total
+    ("waiting", "Records handed over that are not yet on the disk.", "waiting"),
+    ("stored_total", "Records on the disk.", "stored"),
+    ("lost_total", "Records that were lost.", "lost"),
+    ("commits_total", "Transactions.", "commits"),
+    ("commit_seconds_total", "Seconds that the transactions took together.", "commit_s"),
+    ("backlog", "Records that are not acknowledged.", "backlog"),
+    ("oldest_seconds", "Age of the oldest of them.", "oldest_s"),
+    ("delivered_total", "Records that were acknowledged.", "delivered"),
+    ("refused_total", "Records that the receiver will never take.", "refused"),
+    ("expired_total", "Records that the quota took before they were delivered.", "expired"),
+    ("failures_total", "Tries that failed.", "failures"),
+    ("pictures_saved_total", "Pictures that were saved.", "saved"),
+    ("pictures_skipped_total", "Pictures that came while the disk was busy.", "skipped"),
+    ("pictures_failed_total", "Pictures that the disk did not take.", "failed"),
+    ("pictures_deleted_total", "Pictures that the quota took.", "deleted"),
+    ("pictures_bytes", "Size of the pictures that are kept.", "used_bytes"),
 )
 
 
@@ -91,10 +91,11 @@ class MetricsServer:
         shown.counter("reasons_total", "Records by reason.", dict(self.stats.reasons), "reason")
         shown.histograms("stage_seconds", "Durations of scored parts by stage.", dict(self.stats.stages), "stage")
         shown.gauge("degraded", "1 for each code that is set.", dict.fromkeys(self.codes(), 1), "code")
-        for kind, what, name in _FIGURES:
-            samples = {state.name: getattr(state, name) for state in self.outputs.states() if hasattr(state, name)}
-            family = shown.counter if kind == "counter" else shown.gauge
-            family(f"output_{name}{'_total' if kind == 'counter' else ''}", what, samples, "output")
+        states = self.outputs.states()
+        for name, what, field in _FIGURES:
+            samples = {state.name: getattr(state, field) for state in states if hasattr(state, field)}
+            family = shown.counter if name.endswith("_total") else shown.gauge
+            family(f"output_{name}", what, samples, "output")
         return shown.text()
 
     def codes(self) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,7 +83,7 @@ class Outbox:
         self._ledger = Ledger(path)
         self._reserve = Reserve(path, self.limits.reserve_bytes)
         self._started_s = time.monotonic() - self._ledger.running_s
-        self.next_seq = self._ledger.last_seq(origin) + 1
+        self.next_seq, self.first_id = self._ledger.last_seq(origin) + 1, self._ledger.first_id
         self._cursors, self._moved = self._ledger.cursors(), dict[str, int]()
         self._changed = threading.Condition()
         self._waiting: deque[tuple[NDArray[np.generic] | None, Result]] = deque()
@@ -103,7 +104,7 @@ class Outbox:
             if len(self._waiting) >= self.limits.waiting:
                 self._overflow()
                 return
-            self._waiting.append((self._picture_to_hash(frame), result))
+            self._waiting.append((self._picture_to_hash(frame), _without_maps(result)))
             self._handed += 1
             self._changed.notify_all()
 
@@ -197,9 +198,9 @@ class Outbox:
             while self._step():
                 pass
         except sqlite3.DatabaseError as exc:
-            self._fail(
-                f"the outbox {self.path} is damaged ({exc}): it is kept as {self._ledger.condemn().name}; start again"
-            )
+            self._fail(f"the outbox {self.path} is damaged ({exc}): it is kept beside it as .bad; start again")
+            with suppress(OSError):
+                self._ledger.condemn()
         except Exception as exc:  # a writer that dies silently would lose every later record
             self._fail(f"the outbox {self.path} failed: {type(exc).__name__}: {exc}; start again and report this")
 
@@ -211,6 +212,7 @@ class Outbox:
             self._pictures -= sum(image is not None for image, _ in jobs)
             cursors, self._moved = self._moved, {}
             closing = self._closing
+        self._reserve.fill()
         if not jobs and not cursors:
             return not closing
         if not self._store([self._line(*job) for job in jobs], cursors):
@@ -243,7 +245,7 @@ class Outbox:
                 self._commits, self._commit_s = self._commits + 1, self._commit_s + time.monotonic() - start_s
                 self._note("")
                 return True
-            if self._reserve.size_bytes and self._reserve.release():
+            if self._reserve.release():
                 continue
             limit_s = min(limit_s, time.monotonic() + _LAST_TRY_S) if self._closing else math.inf
             if time.monotonic() + pause_s > limit_s:
@@ -257,7 +259,7 @@ class Outbox:
 
     def _note(self, trouble: str) -> None:
         if bool(trouble) != bool(self._trouble):
-            self._notice(trouble or f"the outbox {self.path} is written again; nothing was lost")
+            self._notice(trouble or f"the outbox {self.path} is written again; {self._lost or 'no'} records were lost")
         self._trouble = trouble
 
     def _fail(self, error: str) -> None:
@@ -266,19 +268,23 @@ class Outbox:
             self._changed.notify_all()
 
     def _tidy(self) -> None:
-        """Retention and reserve; a disk that refuses says so at the next commit."""
+        """Retention; a disk that refuses says so at the next commit."""
         self._tidy_at = self._stored + _TIDY_EVERY
         try:
             while self._ledger.trim(self.limits.retention, self.running_s) and not self._waiting:
                 pass
         except sqlite3.OperationalError as exc:
             self._note(f"the outbox {self.path} cannot be trimmed: {exc}")
-        self._reserve.fill()
 
 
 def frame_sha256(image: NDArray[np.generic]) -> str:
     """sha256 of the pixels as they were captured, row by row."""
     return hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()
+
+
+def _without_maps(result: Result) -> Result:
+    """Records may wait for long; pictures and maps must not wait with them."""
+    return result if result.anomaly_map is None else replace(result, anomaly_map=None, good_patches=())
 
 
 def _finite(value: Any) -> Any:

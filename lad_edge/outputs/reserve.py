@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
+
+_PAUSE_S = 0.5
 
 
 class Reserve:
@@ -13,27 +16,27 @@ class Reserve:
 
     def __init__(self, outbox: Path, size_bytes: int) -> None:
         self.path, self.size_bytes = Path(f"{outbox}.reserve"), size_bytes
+        self.held = not size_bytes or self.path.exists()  # without a size there is nothing to miss
+        self._again_s = 0.0
         self.fill()
 
-    @property
-    def held(self) -> bool:
-        """True while the space is there to be given away; without a size there is nothing to miss."""
-        return not self.size_bytes or self.path.exists()
-
     def fill(self) -> None:
-        """Takes the space again, once the disk has twice as much."""
-        if self.held:
+        """Takes the space again, once the disk has twice as much; looks no more than twice a second."""
+        if self.held or time.monotonic() < self._again_s:
             return
+        self._again_s = time.monotonic() + _PAUSE_S
         with suppress(OSError):
             if shutil.disk_usage(self.path.parent).free >= 2 * self.size_bytes:
                 self._allocate()
 
     def release(self) -> bool:
-        """Gives the space away; False when it was not there."""
+        """Gives the space away; False when there is none."""
+        if not self.size_bytes or not self.held:
+            return False
+        self.held = False
         with suppress(OSError):
             self.path.unlink()
-            return True
-        return False
+        return True
 
     def _allocate(self) -> None:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -44,3 +47,4 @@ class Reserve:
             raise
         finally:
             os.close(descriptor)
+        self.held = True

@@ -11,6 +11,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from outbox_samples import (
     ORIGIN,
@@ -201,7 +202,7 @@ def test_damage_that_shows_at_work_sets_the_file_aside_and_the_next_start_begins
     outbox.write(frame(), results(2001, 2001)[0])
     outbox.flush(WAIT_S)
     if not heard:  # the opening did not touch what is damaged: writing did
-        with pytest.raises(SinkError, match=r"is damaged .* it is kept as results.sqlite.bad-1; start again"):
+        with pytest.raises(SinkError, match=r"is damaged .*; start again"):
             outbox.close()
         outbox = open_outbox(path)
     fill(outbox, 3000, 3001)
@@ -264,9 +265,26 @@ def test_a_full_disk_delays_no_verdict_and_loses_no_record(small_disk: Path) -> 
         until(lambda: "DISK_LOW" in outbox.health().codes)
         ballast.unlink()
         assert outbox.flush(WAIT_S)
+        until(lambda: outbox.health().codes == ())  # the reserve is there again too
     outbox.close()
     assert seqs(stored(path)) == list(range(1, 611))
     assert verify(path) == 610
+
+
+def test_a_file_that_is_blocked_delays_no_verdict(path: Path) -> None:
+    """As a disk that does not answer for seconds (reliability.md F9): what is handed over waits, and nobody else does."""
+    outbox = open_outbox(path)
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    write_many(outbox, 100)
+    assert not outbox.flush(0.2)
+    assert stored(path) == []
+    assert outbox.health().waiting == 100
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    assert outbox.flush(WAIT_S)
+    outbox.close()
+    assert verify(path) == 100
 
 
 def test_a_disk_that_stays_full_stops_the_line_when_memory_is_used_up(small_disk: Path) -> None:
@@ -308,8 +326,9 @@ def test_only_a_few_pictures_wait_in_memory(path: Path) -> None:
     outbox = open_outbox(path)
     with outbox._changed:  # the writer stands still
         for result in results(1, 20):
-            outbox.write(frame(PICTURE), result)
+            outbox.write(frame(PICTURE), replace(result, anomaly_map=np.zeros((4, 4), np.float32)))
         assert sum(image is not None for image, _ in outbox._waiting) == 8
+        assert all(result.anomaly_map is None for _, result in outbox._waiting)
     outbox.close()
     hashes = [json.loads(record.line)["frame_sha256"] for record in stored(path)]
     assert hashes.count(None) == outbox.health().unhashed == 12
