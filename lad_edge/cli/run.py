@@ -350,12 +350,15 @@ def _line(args: argparse.Namespace, source: Source, inspector: Inspector, sinks:
 
 
 def headline(inspector: Inspector) -> str:
-    """Which engine, which runtime, which threshold and where it comes from: one line for a person."""
+    """Which engine, which runtime and how frames run on a GPU, which threshold and where it comes from: one line for a person."""
+    from lad_edge.runtime.gpu import ON_GPU
+
     manifest, runtime, calibration = inspector.bundle.manifest, inspector.runtime, inspector.calibration
     origin = calibration.policy.statement if inspector.options.threshold is None else "given by --threshold"
     frames = len(inspector.bundle.golden_frames)
+    path = f" ({inspector.frame_path})" if runtime.name in ON_GPU else ""
     return (
-        f"{manifest.name} ({manifest.detector}) on {runtime.name} {runtime.version} {runtime.precision}; "
+        f"{manifest.name} ({manifest.detector}) on {runtime.name} {runtime.version} {runtime.precision}{path}; "
         f"self-test passed on {frames} golden frames; threshold {inspector.threshold:.4f} ({origin})"
     )
 

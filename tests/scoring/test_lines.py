@@ -20,6 +20,7 @@ from tolerances import LINES
 
 from lad_edge import bundle as bundles
 from lad_edge.cli.gpu_checks import capture_note
+from lad_edge.cli.run import headline
 from lad_edge.cli.trial import trial_graph
 from lad_edge.errors import EngineError, MissingDependencyError
 from lad_edge.inspector import Inspector, Options
@@ -234,7 +235,9 @@ def test_an_inspector_on_the_gpu_has_the_verdicts_and_scores_of_one_on_the_cpu(
     demo, gpu = bundles.read(Path(str(files("lad_edge.assets") / "demo.lad"))), QueuedGpu()
 
     def on_gpu(name: str, graphs: Any, **given: Any) -> Any:
-        return QueuedRuntime(gpu, open_runtime(name, graphs, **given))
+        runtime = QueuedRuntime(gpu, open_runtime(name, graphs, **given))
+        runtime.name = "tensorrt"  # what `run` takes for a runtime of a GPU
+        return runtime
 
     options = Options(runtime="onnxruntime", precision="f32", threads=1, cuda_graph=cuda_graph)
     with Inspector(demo, options) as inspector:
@@ -244,7 +247,9 @@ def test_an_inspector_on_the_gpu_has_the_verdicts_and_scores_of_one_on_the_cpu(
     with Inspector(demo, options) as inspector:
         found = inspector(np.array(demo.golden_frames[0]))
         assert ("launch" in gpu.calls) == cuda_graph
-        assert inspector.frame_path.startswith("one CUDA graph" if cuda_graph else "CUDA stream")
+        path = "one CUDA graph" if cuda_graph else "CUDA stream, not one CUDA graph: not wanted"
+        assert inspector.frame_path == path
+        assert f" f32 ({path}); self-test passed" in headline(inspector)
     assert found.verdict == expected.verdict
     assert found.score == pytest.approx(expected.score, rel=LINES.rtol)
     assert_allclose(found.anomaly_map, expected.anomaly_map, atol=LINES.rtol * float(expected.anomaly_map.max()))
