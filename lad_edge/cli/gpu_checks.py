@@ -8,9 +8,11 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lad_edge.bundle import ENGINES
 from lad_edge.cli.trial import Finding, trial_finding, trial_graph
-from lad_edge.errors import EngineError, LadEdgeError, MissingDependencyError
+from lad_edge.errors import EngineError, LadEdgeError, MissingDependencyError, UsageError
 from lad_edge.runtime.gpu import find_gpus
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from lad_edge.bundle import Graph
 
-_ELSEWHERE = "8.9"  # TensorRT-RTX builds without a GPU: its trial then is an engine for another machine
+_ELSEWHERE = "sm_89"  # TensorRT-RTX builds without a GPU: its trial then is an engine for another machine
 _QUERY = "persistence_mode,clocks.sm,clocks.max.sm,power.limit,power.max_limit"
 _WAIT_S = 10
 _REMEDY = "pip install 'lad-edge[cuda]'; plans do not run without it"
@@ -85,21 +87,22 @@ def _guarded(runtime: str, remedy: str) -> Finding:
         return _try_tensorrt(runtime, remedy)
     except MissingDependencyError as exc:
         return Finding(runtime, "warn", str(exc), _REMEDY)
+    except UsageError as exc:  # another flavour, or ONNX Runtime, runs on this GPU
+        return Finding(runtime, "warn", str(exc), "pip install 'lad-edge[tensorrt]' or 'lad-edge[onnxruntime-gpu]'")
     except LadEdgeError as exc:
         return Finding(runtime, "fail", str(exc), remedy)
 
 
 def _try_tensorrt(runtime: str, remedy: str) -> Finding:
     from lad_edge.runtime import open_plan
-    from lad_edge.runtime.compiler import Target, compile_graph, identity
+    from lad_edge.runtime.compiler import choose_target, compile_graph, identity
     from lad_edge.runtime.tensorrt import version
 
     found, gpus, start_ns = version(runtime), find_gpus(), time.monotonic_ns()
     if not gpus.devices and runtime == "tensorrt":
         return Finding(runtime, "ok", f"{found}; builds and runs engines on a GPU only")
-    capability = gpus.devices[0].compute_capability if gpus.devices else _ELSEWHERE
+    target = choose_target(runtime, () if gpus.devices else (_ELSEWHERE,))
     graph, onnx = trial_graph()
-    target = Target(runtime, (capability,))
     engine = compile_graph(target, "trial", graph, onnx)
     took = f"{(time.monotonic_ns() - start_ns) / 1e6:.0f} ms"
     if not gpus.devices:
@@ -139,14 +142,45 @@ def _check_pycuda() -> Finding:
 
 
 def _check_kernels() -> Finding:
+    rebuild = "rebuild from source on this machine: LAD_EDGE_CUDA=1 pip install --force-reinstall --no-deps ."
     try:
         from lad_edge.kernels.cuda import device_names
     except MissingDependencyError:
         return Finding(
             "cuda kernels", "ok", "not part of this installation (optional: rebuild it with LAD_EDGE_CUDA=1)"
         )
-    names = ", ".join(device_names()) or "no GPU to run them"
-    return Finding("cuda kernels", "ok", f"compiled; {names}")
+    names = ", ".join(device_names())
+    if not names:
+        return Finding("cuda kernels", "ok", "compiled; no GPU to run them")
+    try:
+        wrong = _try_kernel()
+    except MissingDependencyError:
+        return Finding("cuda kernels", "ok", f"compiled; {names}; tried as soon as pycuda is there")
+    except (LadEdgeError, RuntimeError) as exc:  # such as code for other GPUs only
+        return Finding("cuda kernels", "fail", f"{names}: {exc}", rebuild)
+    return (
+        Finding("cuda kernels", "fail", wrong, rebuild) if wrong else Finding("cuda kernels", "ok", f"run on {names}")
+    )
+
+
+def _try_kernel() -> str:
+    """Let the GPU count two values that are not finite; what is wrong with its answer, or nothing."""
+    from lad_edge.kernels.cuda import count_nonfinite
+    from lad_edge.runtime.device import Cuda
+
+    with Cuda() as cuda:
+        values, count = cuda.pinned((1000,)), cuda.pinned((1,), np.int64)
+        values[[3, 999]] = np.nan, np.inf
+        on_gpu = cuda.array(values.shape), cuda.array(count.shape, np.int64)
+        with cuda.active():
+            for source, target in zip((values, count), on_gpu, strict=True):
+                cuda.stream.upload(source, target)
+            count_nonfinite(on_gpu[0], nonfinite=on_gpu[1], stream=cuda.stream.handle)
+            cuda.stream.download(on_gpu[1], count)
+            cuda.stream.synchronize()
+            found = int(count[0])
+            del values, count, on_gpu, source, target  # before the context goes
+    return "" if found == 2 else f"a kernel counted {found} values that are not finite, expected 2"
 
 
 def _output(*words: str) -> list[str]:

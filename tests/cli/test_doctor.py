@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from gpu_needs import needs_no_gpu, needs_rtx
 
-from lad_edge.cli import main
+from lad_edge.cli import gpu_checks, main
 from lad_edge.cli.gpu_checks import check_gpus, check_power, check_tensorrt
 from lad_edge.cli.trial import Finding
+from lad_edge.runtime import compiler
+from lad_edge.runtime.gpu import Gpu, Gpus, find_gpus
 
 
 @pytest.fixture
@@ -80,6 +82,26 @@ def test_a_jetson_in_a_low_power_mode_is_told_how_to_leave_it(tools: Path) -> No
     assert "sudo nvpmodel -m 0" in warned(list(check_power()))["power mode 15W"]
     tool(tools, "nvpmodel", "NV Power Mode: MAXN_SUPER\n2")
     assert warned(list(check_power())) == {}
+
+
+@needs_rtx
+def test_a_gpu_that_tensorrt_rtx_does_not_build_for_gets_the_name_of_what_runs_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hopper = Gpus((Gpu("NVIDIA H100", "9.0", 80 << 30),), "13.0", "580")
+    for module in (compiler, gpu_checks):
+        monkeypatch.setattr(module, "find_gpus", lambda: hopper)
+    (found,) = (finding for finding in check_tensorrt() if finding.name == "tensorrt_rtx")
+    assert (found.status, found.remedy) == ("warn", "pip install 'lad-edge[tensorrt]' or 'lad-edge[onnxruntime-gpu]'")
+    assert "does not build for compute capability 9.0" in found.detail
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not find_gpus().devices, reason="no NVIDIA GPU")
+def test_a_kernel_runs_on_the_gpu_of_this_machine() -> None:
+    pytest.importorskip("pycuda.driver", exc_type=ImportError, reason="pycuda is not installed")
+    (found,) = (finding for finding in check_gpus() if finding.name == "cuda kernels")
+    assert (found.status, found.detail[:6]) == ("ok", "run on")
 
 
 @needs_no_gpu
