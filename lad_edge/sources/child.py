@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -31,10 +30,14 @@ _PIXELS = {
 
 @dataclass(frozen=True)
 class Limits:
-    """silence_s: without a word the driver hangs, and without a picture a free-running camera is lost; open_s: for one attempt."""
+    """Seconds. silence_s: without a word for that long the driver hangs, and is killed; open_s: for one attempt to open.
+
+    farewell_s: as DriverProcess has it.
+    """
 
     silence_s: float = 1.0
     open_s: float = 8.0
+    farewell_s: float = 0.0
 
 
 class CameraError(SourceError):
@@ -70,7 +73,7 @@ class DriverSource:
         self.counts: Counter[str] = Counter()
         self.opened = ""  # what the driver says that it opened
         self._check = check
-        self.process = DriverProcess(driver, request, command)
+        self.process = DriverProcess(driver, request, command, farewell_s=self.limits.farewell_s)
         self._count = 0
         self._owed: deque[Frame] = deque()  # frames that came with the last message: lost ones first, then it
 
@@ -87,7 +90,8 @@ class DriverSource:
         text = self.process.text(message)
         if message.kind is not Kind.OPENED:
             raise CameraError(text, _reason(message))
-        self.opened, self._picture_s = text, time.monotonic()
+        self.opened = text
+        self.process.request = {**self.process.request, "opened": text}  # a driver made anew finds its camera faster
 
     def read(self) -> Frame | None:
         """The next picture with the time of its capture, or the statement that there is none; None when interrupted."""
@@ -101,12 +105,7 @@ class DriverSource:
                 return self._lost(f"{self.name}: {exc}; its driver process was ended")
             if message is None:
                 return self._lost(f"{self.name} is not open")
-            if isinstance(message, Beat):
-                silent_s = time.monotonic() - self._picture_s
-                if self.free_running and silent_s > self.limits.silence_s:
-                    self.process.kill()
-                    return self._lost(f"{self.name} has sent no picture for {silent_s:.1f} s")
-            else:
+            if not isinstance(message, Beat):
                 self._take(message)
         return self._owed.popleft()
 
@@ -114,12 +113,15 @@ class DriverSource:
         """Gives the camera back and ends the process."""
         self.process.end()
 
+    def trigger(self) -> None:
+        """Takes one picture now, if the camera waits for software triggers (`genicam://…?trigger=software`); from any thread."""
+        self.process.trigger()
+
     def interrupt(self) -> None:
         """Ends an `open` or `read` that waits."""
         self.process.interrupt()
 
     def _take(self, message: Message) -> None:
-        self._picture_s = time.monotonic()
         self._owe(message.missing, "missing", Reason.FRAME_MISSING, "the camera took a frame that never arrived")
         self._owe(message.dropped, "dropped", Reason.DROPPED, "newer frames arrived while all memory was in use")
         self._owed.append(self._frame(message))

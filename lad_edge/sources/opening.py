@@ -24,6 +24,9 @@ Size = tuple[int, int]  # width, height
 
 # How long a driver may stay silent. A failed read of OpenCV ends by itself earlier: it is set to a third of that.
 _V4L2_SILENCE_S, _STREAM_SILENCE_S, _GENICAM_SILENCE_S = 2.0, 2.0, 1.0
+_GENICAM_FAREWELL_S = (
+    4.0  # Aravis repeats a command to a camera that is silent for 2.5 s, and another one may wait before
+)
 
 
 def open_source(text: str, size: Size | None = None) -> Source:
@@ -75,8 +78,11 @@ def _stream(uri: SourceUri, _: Size | None) -> Source:
 
 def _genicam(uri: SourceUri, size: Size | None) -> Source:
     triggered = uri.choice("trigger", "off", "software", "line") != "off"
-    request = _request(uri, uri.pair("size") or size) | {"serial": uri.address}
-    limits = Limits(silence_s=_silence_s(uri, _GENICAM_SILENCE_S), open_s=10.0)
+    for option in ("exposure", "gain", "fps", "packet"):
+        uri.number(option, 0)
+    uri.pair("offset")
+    request = _request(uri, uri.pair("size") or size)
+    limits = Limits(silence_s=_silence_s(uri, _GENICAM_SILENCE_S), open_s=10.0, farewell_s=_GENICAM_FAREWELL_S)
     return DriverSource(f"genicam:{uri.address or 'any'}", "genicam", request, limits, free_running=not triggered)
 
 

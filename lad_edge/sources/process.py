@@ -24,6 +24,7 @@ from lad_edge.sources.ring import (
     SLOT_BYTES,
     SLOTS,
     STATEMENT_SLOT,
+    TRIGGER,
     Kind,
     Message,
     Ring,
@@ -80,9 +81,14 @@ class Lease:
 class DriverProcess:
     """One memory, and one process after the other that fills it."""
 
-    def __init__(self, driver: str, request: Mapping[str, object], command: Sequence[str] = ()) -> None:
-        """command: what is started instead of `lad_edge.sources.worker DRIVER`; gets the two descriptors as its last arguments."""
-        self.driver, self.request, self._command = driver, request, list(command)
+    def __init__(
+        self, driver: str, request: Mapping[str, object], command: Sequence[str] = (), *, farewell_s: float = 0.0
+    ) -> None:
+        """command: what is started instead of `lad_edge.sources.worker DRIVER`; gets the two descriptors as its last arguments.
+
+        farewell_s: how long a driver that has lost its camera may go on giving it back, beside the next process.
+        """
+        self.driver, self.request, self._command, self._farewell_s = driver, request, list(command), farewell_s
         self._memory = make_memory()
         self._ring = Ring(self._memory)
         self.address = int(np.frombuffer(self._ring.memory, np.uint8).ctypes.data)
@@ -110,7 +116,7 @@ class DriverProcess:
     def open(self, timeout_s: float) -> Message:
         """Starts a process if none is ready, tells it to open, returns OPENED or LOST. Raises Hung, MissingDependencyError."""
         if not (self.running and self._is_ready(_TEARDOWN_S)):
-            self.kill()
+            self._leave_behind()
             self._start()
             if not self._is_ready(_START_S):
                 self.kill()
@@ -124,17 +130,11 @@ class DriverProcess:
 
     def next(self, timeout_s: float) -> Message | Beat:
         """The next message. Raises Hung, after it has killed the process; InterruptedError after `interrupt`."""
-        ready, _, _ = select.select([self._messages, self._interruption], [], [], timeout_s)
-        if self._interruption in ready:
-            raise InterruptedError
-        byte = os.read(self._messages, 1) if ready else b""
-        if not byte:
-            why = f"it has said nothing for {timeout_s:g} s" if not ready else f"its process {self._end()}"
+        try:
+            return self._receive(timeout_s)
+        except Hung:
             self.kill()
-            raise Hung(why)
-        if byte[0] in (READY, ALIVE):
-            return Beat(byte[0])
-        return self._checked(byte[0])
+            raise
 
     def text(self, message: Message) -> str:
         """The words of the message that came last; its slot may be used again afterwards."""
@@ -154,6 +154,10 @@ class DriverProcess:
             self._leased.discard(slot)
             self._command_byte(slot)
 
+    def trigger(self) -> None:
+        """Lets the driver trigger its camera."""
+        self._command_byte(TRIGGER)
+
     def interrupt(self) -> None:
         """Ends a wait, now or later; from any thread."""
         os.eventfd_write(self._interruption, 1)
@@ -170,6 +174,19 @@ class DriverProcess:
                 with suppress(OSError):
                     process.stdin.close()
             os.close(self._messages)
+
+    def _leave_behind(self) -> None:
+        """The process is told to end, and killed after its farewell; it writes to the memory no more, and its pipes are closed."""
+        with self._lock:
+            process = self._process
+            if process is None or not self._farewell_s:
+                self.kill()
+                return
+            self._process = None
+            if process.stdin is not None:
+                process.stdin.close()
+            os.close(self._messages)
+        threading.Thread(target=_bury, args=(process, self._farewell_s), daemon=True).start()
 
     def end(self) -> None:
         """Lets the driver give its camera back, then ends the process."""
@@ -212,26 +229,34 @@ class DriverProcess:
     def _is_ready(self, timeout_s: float) -> bool:
         """Waits for READY; passes over what a lost driver still had to say."""
         limit_s = time.monotonic() + timeout_s
-        try:
+        with suppress(Hung):
             while (left_s := limit_s - time.monotonic()) > 0:
-                message = self.next(left_s)
-                if isinstance(message, Beat):
-                    if message.ready:
-                        return True
-                else:
+                message = self._receive(left_s)
+                if not isinstance(message, Beat):
                     self.give_back(self.slot)
-        except Hung:
-            pass
+                elif message.ready:
+                    return True
         return False
 
+    def _receive(self, timeout_s: float) -> Message | Beat:
+        """Raises Hung if nothing comes in time, or nonsense; InterruptedError after `interrupt`."""
+        ready, _, _ = select.select([self._messages, self._interruption], [], [], timeout_s)
+        if self._interruption in ready:
+            raise InterruptedError
+        byte = os.read(self._messages, 1) if ready else b""
+        if not byte:
+            raise Hung(f"its process {self._end()}" if ready else f"it has said nothing for {timeout_s:g} s")
+        if byte[0] in (READY, ALIVE):
+            return Beat(byte[0])
+        return self._checked(byte[0])
+
     def _checked(self, slot: int) -> Message:
-        """Raises Hung for a header that makes no sense."""
+        """The header in the slot. Raises Hung if it makes no sense."""
         try:
             if slot >= SLOTS:
                 raise ValueError(f"there is no slot {slot}")
             message = self._ring.read(slot)
         except ValueError as exc:
-            self.kill()
             raise Hung(f"its process wrote nonsense: {exc}") from exc
         self.slot = slot
         return message
@@ -248,6 +273,13 @@ class DriverProcess:
             self._process.wait(_TEARDOWN_S)
         code = self._process.returncode
         return "closed its pipe" if code is None else f"died of signal {-code}" if code < 0 else f"ended with {code}"
+
+
+def _bury(process: subprocess.Popen[bytes], after_s: float) -> None:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(after_s)
+    process.kill()
+    process.wait()
 
 
 def environment() -> dict[str, str]:

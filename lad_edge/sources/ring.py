@@ -33,7 +33,7 @@ _MAGIC = b"LAD2"
 
 # Single bytes in the pipes beside the numbers of slots.
 READY, ALIVE = 0xFE, 0xFF  # from the driver process: it waits for OPEN; it waits for a picture
-OPEN = 0xFE  # to the driver process
+OPEN, TRIGGER = 0xFE, 0xFD  # to the driver process
 
 
 class Kind(IntEnum):

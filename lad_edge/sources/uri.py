@@ -29,9 +29,9 @@ SCHEMES: Mapping[str, frozenset[str]] = {
     "http": frozenset({"silence"}),
     "https": frozenset({"silence"}),
     "genicam": frozenset(
-        {"exposure", "gain", "fps", "format", "size", "offset", "trigger", "line", "packet", "silence"}
+        {"exposure", "gain", "fps", "format", "size", "offset", "trigger", "line", "packet", "serial", "silence"}
     ),
-    "gst": frozenset(),
+    "gst": frozenset(),  # a pipeline says everything itself
     "pattern": frozenset({"fps", "format", "frames", "seed"}),
 }
 NETWORK = frozenset({"rtsp", "rtsps", "http", "https"})

@@ -46,5 +46,8 @@ class Driver(Protocol):
         Returns None when none came for a while, and the camera is known to be there. Raises DriverError when it is lost.
         """
 
+    def trigger(self) -> None:
+        """Takes one picture, if the camera waits for that. Raises DriverError."""
+
     def close(self) -> None:
         """Gives the camera back."""

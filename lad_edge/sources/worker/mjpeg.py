@@ -73,6 +73,10 @@ class MjpegDriver:
         np.copyto(room, picture.image)
         return Shot(*moment, width, height, picture.image.size, picture.pixel_format)
 
+    def trigger(self) -> None:
+        """Raises DriverError: such a camera runs freely."""
+        raise DriverError(f"{self.name} takes no software trigger")
+
     def close(self) -> None:
         """Hangs up."""
         if self._answer is not None:

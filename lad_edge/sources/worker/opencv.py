@@ -55,6 +55,10 @@ class _OpenCvDriver:
         format_ = "bgr8" if image.ndim == 3 else "mono8"
         return Shot(captured_ns, utc_ns, width, height, image.size, format_)
 
+    def trigger(self) -> None:
+        """Raises DriverError: such a camera runs freely."""
+        raise DriverError(f"{self.name} takes no software trigger")
+
     def close(self) -> None:
         """Releases the device or the connection."""
         if self._capture is not None:

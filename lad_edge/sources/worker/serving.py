@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lad_edge.sources.ring import ALIVE, OPEN, READY, SLOTS, STATEMENT_SLOT, Kind, Message, Ring
+from lad_edge.sources.ring import ALIVE, OPEN, READY, SLOTS, STATEMENT_SLOT, TRIGGER, Kind, Message, Ring
 from lad_edge.sources.worker.driver import DriverError, Shot
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Outlet:
         self._commands, self._messages = commands, messages
         self._free: list[int] = []  # the one freed last is taken first: it is still in the cache
         self._sequence = 0
+        self.triggers = 0  # asked for, and not yet passed on to the driver
 
     def wait_for_open(self) -> None:
         """Says that it is ready, and returns at the word to open. Raises ParentGone."""
@@ -73,7 +74,8 @@ class Outlet:
         commands = os.read(self._commands, 4 * SLOTS)
         if not commands:
             raise ParentGone
-        self._free += [command for command in commands if command != OPEN]
+        self._free += [command for command in commands if command < SLOTS]
+        self.triggers += commands.count(TRIGGER)
         return OPEN in commands
 
     def _tell(self, byte: int) -> None:
@@ -88,6 +90,7 @@ def serve(outlet: Outlet, make_driver: Callable[[], Driver]) -> None:
     with suppress(ParentGone):
         while True:
             outlet.wait_for_open()
+            outlet.triggers = 0
             _run(outlet, make_driver())
 
 
@@ -117,6 +120,9 @@ def _forward(outlet: Outlet, driver: Driver) -> None:
     dropped = missing = 0
     while True:
         slot = outlet.room()
+        while outlet.triggers:
+            outlet.triggers -= 1
+            driver.trigger()
         shot = driver.read(None if slot is None else outlet.ring.pixels(slot))
         if shot is None:
             outlet.alive()
