@@ -37,7 +37,9 @@ VERBS = {
     "info": ("lad_edge.cli.info", "show what an engine file holds"),
     "unpack": ("lad_edge.cli.unpack", "write the networks of an engine file as .onnx and .plan"),
     "bench": ("lad_edge.cli.bench", "measure the latency of an engine on this machine"),
+    "replay": ("lad_edge.cli.replay", "judge recorded parts again and compare"),
     "service": ("lad_edge.cli.service", "run a line at boot, as a hardened systemd service"),
+    "io": ("lad_edge.cli.io", "try PLCs and outputs: a fake PLC, a test of an address, the handshake's timing"),
     "doctor": ("lad_edge.cli.doctor", "check that this machine can run engines"),
 }
 

@@ -99,6 +99,16 @@ class Parts:
         with self._changed:
             return self._trigger(part_id, pictures, time.monotonic_ns(), time.time_ns())
 
+    def refuse(self, part_id: str, reason: Reason, detail: str) -> Part | None:
+        """A part that gets no pictures and is settled at once, for this reason; None once the line ends, or when too many are open."""
+        with self._changed:
+            if len(self._open) >= _MOST_OPEN:
+                return None
+            part = self._trigger(part_id, 1, time.monotonic_ns(), time.time_ns())
+            if part is not None:
+                self._settle_unjudged(part, reason, detail)
+            return part
+
     def add(self, frame: Frame) -> bool:
         """Gives a picture that was captured after its trigger to the oldest part that lacks one; False when none does."""
         with self._changed:

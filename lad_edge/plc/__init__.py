@@ -1,0 +1,46 @@
+"""PLCs: triggers come in over Modbus TCP or OPC UA, and results go out, by the handshake of a vision sensor."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lad_edge.plc import uri as uris
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lad_edge.plc.handshake import Handshake
+    from lad_edge.plc.station import Bus, Plc
+    from lad_edge.plc.uri import PlcAddress
+    from lad_edge.stream.watchdog import Beats
+
+    OpenBus = Callable[[Handshake, Callable[[], None]], Bus]
+
+
+def open_plc(uri: str, beats: Beats, notice: Callable[[str], None]) -> Plc:
+    """Serves `modbus://…` or `opcua://…` from now on: the trigger and a sink of one line (station.py), not READY before it runs.
+
+    beats: of the stages of the line; notice: takes a warning for a person. Raises UsageError and MissingDependencyError.
+    """
+    from lad_edge.plc.station import Plc
+
+    address = uris.parse(uri)
+    if address.scheme == "modbus":
+        return Plc(_modbus(address, notice), beats)
+    return Plc(_opcua(address, notice), beats)
+
+
+def _modbus(address: PlcAddress, notice: Callable[[str], None]) -> OpenBus:
+    from lad_edge.plc.modbus import ModbusServer
+
+    if not address.loopback:
+        served = ", ".join(map(str, address.allow)) or "everybody; limit it with ?allow=10.0.7.0/24"
+        notice(f"{address}: Modbus knows no passwords and no encryption; it serves {served}")
+    return partial(ModbusServer, address)
+
+
+def _opcua(address: PlcAddress, notice: Callable[[str], None]) -> OpenBus:
+    from lad_edge.plc.opcua import OpcUaServer
+
+    return partial(OpcUaServer, address, notice)
