@@ -87,6 +87,7 @@ def join_branches(
 
 
 def larger_capped(first: Floats, second: Floats, most: Floats, *, out: Floats) -> None:
-    """Fill out with the larger one of two maps, after each was capped by its own of `most` (2,)."""
-    np.minimum(first, most[0], out=out)
-    np.maximum(out, np.minimum(second, most[1]), out=out)
+    """Fill out with the larger one of two maps, after each was capped by its own of `most` (2,); the maps may be capped in place."""
+    np.minimum(first, most[0], out=first)
+    np.minimum(second, most[1], out=second)
+    np.maximum(first, second, out=out)

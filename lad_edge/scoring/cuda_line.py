@@ -234,14 +234,13 @@ class CudaLine:
 
     def close(self) -> None:
         """Free what belongs to the line; the engines stay open."""
-        if self._pending:
-            self.wait()
-        if self._captured is not None:
-            with self._working():
+        with self._working():
+            self.stream.synchronize()
+            if self._captured is not None:
                 self._captured.close()
-            self._captured = None
-        self.steps.clear()
-        self.results.close()
+            self._captured, self._pending = None, False
+            self.steps.clear()
+            self.results.close()
 
     def _enqueue_steps(self) -> None:
         if not self._open:
