@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from lad_edge.errors import UsageError
+from lad_edge.stream.records import safe_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from lad_edge.stream.records import Origin
 
 _DELIVERED = frozenset({"from"})  # options of every output that delivers from the outbox
 _FILE = _DELIVERED
@@ -63,6 +66,13 @@ class Address:
     def loopback(self) -> bool:
         """True for a host that is this machine."""
         return self.host in _LOOPBACK
+
+    def filled(self, origin: Origin) -> Address:
+        """With {device} and {camera} in the path replaced by this line's; a topic of MQTT stays: each record fills it by itself."""
+        if self.scheme.startswith("mqtt"):
+            return self
+        path = self.path.replace("{device}", safe_id(origin.device_id)).replace("{camera}", safe_id(origin.camera_id))
+        return replace(self, path=path)
 
     def choice(self, option: str, *known: str) -> str:
         """One of a list, whose first is the default. Raises UsageError."""

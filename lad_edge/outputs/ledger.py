@@ -302,7 +302,8 @@ def _lock(path: Path) -> int:
         holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
         os.close(descriptor)
         raise SinkError(
-            f"the outbox {path} is written by process {holder or 'unknown'}; stop it, or choose another --out sqlite:FILE"
+            f"the outbox {path} is written by process {holder or 'unknown'}; stop it, or give each camera its own: "
+            "--out 'sqlite:{camera}.sqlite'"
         ) from exc
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

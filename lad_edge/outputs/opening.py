@@ -71,7 +71,7 @@ def open_outputs(texts: Sequence[str], origin: Origin, notice: Callable[[str], N
 
     Outputs that deliver need an outbox: the one of `sqlite:FILE`, else one in the state folder of this user or service.
     """
-    addresses = [parse(text) for text in texts]
+    addresses = [parse(text).filled(origin) for text in texts]
     _refuse_doubles(addresses)
     stores = [address for address in addresses if address.scheme == "sqlite"]
     with ExitStack() as if_it_fails:

@@ -16,6 +16,7 @@ from test_run_stops import _EXIT_S, _HANG_IN_THIRD_PART
 from tiny import good_picture, spotted_picture
 
 from lad_edge.cli import main
+from lad_edge.outputs.ledger import verify
 
 
 @pytest.fixture
@@ -128,3 +129,21 @@ def test_a_dead_receiver_does_not_hold_up_the_end(
     assert "6 records wait in the outbox; they go out after the next start" in told
     assert "/hook: no answer" in told
     assert "metrics and health: http://127.0.0.1:" in told
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_process_that_ends_at_any_moment_leaves_whole_records_and_the_next_goes_on(
+    tiny_bundle: Path, pictures: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    outs = ("--out", f"sqlite:{tmp_path / 'r.sqlite'}", "--out", "http://127.0.0.1:1/hook", "--quiet")
+    words = ("run", "--engine", tiny_bundle, "--source", pictures, *outs)
+    with running(*words, "--fps", 4) as process:
+        wait_for(process, "self-test passed")
+        time.sleep(0.7)
+        process.send_signal(number)
+        assert process.wait(_EXIT_S) == (0 if number == signal.SIGTERM else -signal.SIGKILL)
+    ended = [seq for (seq,) in rows(tmp_path / "r.sqlite", "seq")]
+    assert 0 < len(ended) < 6
+    assert run(tiny_bundle, pictures, *outs[:-1]) == 0
+    assert [seq for (seq,) in rows(tmp_path / "r.sqlite", "seq")] == list(range(1, len(ended) + 7))
+    assert verify(tmp_path / "r.sqlite") == len(ended) + 6

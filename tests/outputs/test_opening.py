@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from outbox_samples import ORIGIN, RESULT, frame, open_outbox, quiet, results, s
 
 from lad_edge.errors import SinkError, UsageError
 from lad_edge.outputs.opening import open_outputs
+from lad_edge.stream.records import safe_id
 
 
 def test_records_reach_every_output_before_the_end(tmp_path: Path) -> None:
@@ -46,6 +48,16 @@ def test_without_sqlite_the_outbox_lives_in_the_state_folder_and_a_person_is_tol
     outputs.close()
     assert len(stored(tmp_path / "state" / "camera0.sqlite")) == 1
     assert "records are kept in" in heard[0]
+
+
+def test_a_path_may_name_the_camera_so_that_several_share_their_words(tmp_path: Path) -> None:
+    words = [f"sqlite:{tmp_path}/{{camera}}.sqlite?reserve=0B", f"csv:{tmp_path}/{{device}}-{{camera}}.csv"]
+    lines = [open_outputs(words, replace(ORIGIN, camera_id=camera), quiet) for camera in ("top", "../side")]
+    for outputs in lines:
+        outputs.close()
+    ids = ["top", safe_id("../side")]
+    names = sorted(path.name for path in tmp_path.iterdir() if path.suffix in (".sqlite", ".csv"))
+    assert names == sorted([f"{name}.sqlite" for name in ids] + [f"box-1-{name}.csv" for name in ids])
 
 
 def test_pictures_alone_need_no_outbox_and_number_on(tmp_path: Path) -> None:
