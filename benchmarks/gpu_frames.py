@@ -13,7 +13,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,9 +27,11 @@ from benchmarks.gpu_plans import plans_of
 from benchmarks.gpu_step import STATES, NotHereError, Place, Step, leave, require_gpu, step_arguments
 from benchmarks.report import Figures, percentiles, table
 from lad_edge import bundle
+from lad_edge.bundle import Graph
 from lad_edge.cli.arguments import keep_warm_s
 from lad_edge.errors import EngineError
 from lad_edge.inspector import Inspector, Options
+from lad_edge.runtime import Runtime
 from lad_edge.values import Verdict
 
 
@@ -167,9 +170,10 @@ def bare_engine(opened: bundle.Bundle, options: Options, pace: Pace, *, captured
 
     captured: on a GPU as one CUDA graph. Raises NotHereError where that cannot be.
     """
-    with Inspector(opened, options) as inspector:
-        cuda = getattr(inspector.runtime, "cuda", None)
-        run = _run_on_host(inspector) if cuda is None else _run_on_gpu(inspector, captured=captured)
+    with Inspector(opened, options) as inspector, ExitStack() as stack:
+        graphs, runtime = opened.manifest.graphs, inspector.runtime
+        on_gpu = getattr(runtime, "cuda", None) is not None
+        run = run_on_gpu(graphs, runtime, stack, captured=captured) if on_gpu else run_on_host(graphs, runtime)
         for _ in range(pace.warm_up):
             run()
         times, end = [], time.perf_counter() + pace.seconds
@@ -180,31 +184,27 @@ def bare_engine(opened: bundle.Bundle, options: Options, pace: Pace, *, captured
     return dict(percentiles(times, digits=4))
 
 
-def _run_on_host(inspector: Inspector) -> Callable[[], None]:
-    buffers = {
-        role: {name: np.zeros(shape, np.float32) for name, shape in {**graph.inputs, **graph.outputs}.items()}
-        for role, graph in inspector.bundle.manifest.graphs.items()
-    }
+def run_on_host(graphs: Mapping[str, Graph], runtime: Runtime) -> Callable[[], None]:
+    """Runs all graphs of an engine of the CPU."""
+    buffers = {role: {name: _random(shape) for name, shape in _shapes(graph)} for role, graph in graphs.items()}
 
     def run() -> None:
         for role, arrays in buffers.items():
-            inspector.runtime.run(role, **arrays)
+            runtime.run(role, **arrays)
 
     return run
 
 
-def _run_on_gpu(inspector: Inspector, *, captured: bool) -> Callable[[], None]:
-    runtime: Any = inspector.runtime
+def run_on_gpu(graphs: Mapping[str, Graph], runtime: Any, stack: ExitStack, *, captured: bool) -> Callable[[], None]:
+    """Runs all graphs of an engine of the GPU and waits for them. stack: closes what was captured. Raises NotHereError."""
     cuda, stream = runtime.cuda, runtime.cuda.stream
-    graphs = inspector.bundle.manifest.graphs.items()
-    arrays = {
-        role: {name: _filled(cuda, shape) for name, shape in {**graph.inputs, **graph.outputs}.items()}
-        for role, graph in graphs
+    buffers = {
+        role: {name: cuda.put(_random(shape)) for name, shape in _shapes(graph)} for role, graph in graphs.items()
     }
 
     def enqueue() -> None:
-        for role in arrays:
-            runtime.enqueue(role, **arrays[role])
+        for role, arrays in buffers.items():
+            runtime.enqueue(role, stream, **arrays)
 
     def run() -> None:
         with cuda.active():
@@ -213,12 +213,13 @@ def _run_on_gpu(inspector: Inspector, *, captured: bool) -> Callable[[], None]:
 
     if not captured:
         return run
-    run()
-    try:
-        with cuda.active(), stream.capture() as work:
-            enqueue()
-    except Exception as exc:
-        raise NotHereError(f"{runtime.name} cannot be captured: {exc}") from exc
+    if runtime.cannot_capture():
+        raise NotHereError(runtime.cannot_capture())
+    run()  # kernels are loaded, and engines allocate
+    with cuda.active(), stream.capture() as work:
+        enqueue()
+    stack.callback(buffers.clear)  # until then they are kept for the launches
+    stack.callback(work.close)
 
     def launch() -> None:
         with cuda.active():
@@ -228,14 +229,13 @@ def _run_on_gpu(inspector: Inspector, *, captured: bool) -> Callable[[], None]:
     return launch
 
 
-def _filled(cuda: Any, shape: tuple[int, ...]) -> Any:
-    """An array of random numbers on the GPU: zeros can be faster than what frames hold."""
-    pinned, array = cuda.pinned(shape), cuda.array(shape)
-    pinned[...] = np.random.default_rng(0).standard_normal(shape, np.float32)
-    with cuda.active():
-        cuda.stream.upload(pinned, array)
-        cuda.stream.synchronize()
-    return array
+def _shapes(graph: Graph) -> Iterable[tuple[str, tuple[int, ...]]]:
+    return {**graph.inputs, **graph.outputs}.items()
+
+
+def _random(shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros can be faster than what frames hold."""
+    return np.random.default_rng(0).standard_normal(shape, np.float32)
 
 
 def _judge(inspector: Inspector, pictures: list[np.ndarray]) -> Callable[[], Mapping[str, float]]:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree  # the file is pytest's own
 from benchmarks.gpu_step import NO_GPU, NoGpuError, Place, Step, leave, step_arguments
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("tests/kernels", "tests/runtime")
+ROOMS = ("tests/kernels", "tests/runtime", "tests/scoring", "tests/cli/test_doctor.py")
 SANITIZERS = ("memcheck", "racecheck")
 FOUND_SOMETHING = 9  # exit code that compute-sanitizer is told to end with
 
