@@ -99,6 +99,11 @@ class Inspector:
         return self.gate.limits.threshold
 
     @property
+    def engine_name(self) -> str:
+        """What runs the networks: runtime, its version, precision."""
+        return f"{self.runtime.name} {self.runtime.version} {self.runtime.precision}"
+
+    @property
     def frame_path(self) -> str:
         """How frames of the geometry seen last run, in words: kernels on the CPU (and why, beside a GPU engine), or one CUDA graph."""
         return next(reversed(self._scorers.values())).line.where
@@ -180,12 +185,9 @@ class Inspector:
         # Within the tolerance the verdict can only change for a reference that lies that close to the threshold.
         if not abs(score - reference) <= allowed:
             raise ParityError(
-                f"SELF_TEST_FAILED: golden frame {index} scores {score:.6g} with {self._engine_name()}, the bundle "
+                f"SELF_TEST_FAILED: golden frame {index} scores {score:.6g} with {self.engine_name}, the bundle "
                 f"states {reference:.6g} ± {allowed:.2g}; export it again, or choose another --runtime or --precision"
             )
-
-    def _engine_name(self) -> str:
-        return f"{self.runtime.name} {self.runtime.version} {self.runtime.precision}"
 
     def _window(self, image: NDArray[np.uint8]) -> Window:
         if self.follower is not None:

@@ -108,13 +108,12 @@ def open_outputs_of(
 
 
 def _origin(args: argparse.Namespace, inspector: Inspector, source: str) -> Origin:
-    runtime = inspector.runtime
     return Origin(
         device_id=_readable_id(args.device or socket.gethostname()),
         camera_id=_readable_id(args.name or source),
         boot_id=uuid4().hex,
         config_sha256=_config_sha256(args, source),
-        versions={"lad_edge": __version__, "runtime": f"{runtime.name} {runtime.version} {runtime.precision}"},
+        versions={"lad_edge": __version__, "runtime": inspector.engine_name},
     )
 
 

@@ -22,6 +22,7 @@ from lad_edge.cli.arguments import (
 from lad_edge.cli.lines import Lines, configured, reload_engines
 from lad_edge.cli.outputs import add_out_options, check_out, open_outputs_of, plain_files, verdicts_with_maps
 from lad_edge.cli.triggering import add_trigger_options, make_trigger
+from lad_edge.cli.watching import add_dashboard_options, open_dashboard, open_feed
 from lad_edge.errors import UsageError
 from lad_edge.stream.stopping import StopSignal
 from lad_edge.values import Verdict
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # the rest is imported after the signals are in hand: it take
     from collections.abc import Callable, Sequence
 
     from lad_edge.bundle import Bundle
+    from lad_edge.dashboard.feed import Dashboard
     from lad_edge.inspector import Inspector, Options
     from lad_edge.sources.source import Source
     from lad_edge.stream.loop import Line
@@ -85,8 +87,8 @@ def run(args: argparse.Namespace) -> int:
     told = configured(args, _parser())
     if args.check:
         return _check(told)
-    with StopSignal() as stop:
-        lines = Lines(told, stop, lambda each, show: run_line(each, stop, show=show))
+    with StopSignal() as stop, open_dashboard(told, notice) as dashboard:
+        lines = Lines(told, stop, lambda each, show: run_line(each, stop, show=show, dashboard=dashboard))
         lines.run(partial(_reload, args))
         for line in lines.open.values():
             leave_stuck_driver_behind(line)
@@ -144,6 +146,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     _add_source_options(parser)
     add_trigger_options(parser)
     _add_output_options(parser)
+    add_dashboard_options(parser)
     _add_shadow_options(parser)
     parser.add_argument("--threshold", type=finite_float, help="replaces the one in the bundle")
     parser.add_argument(
@@ -220,10 +223,12 @@ def run_line(
     stop: StopSignal,
     extra: Sequence[Sink] = (),
     show: Callable[[Line], None] | None = None,
+    dashboard: Dashboard | None = None,
 ) -> Line:
     """Opens everything, runs the line to its end, prints the summary.
 
     extra: sinks that see every result too. show: is shown the line before it runs; None = its last words are those of the process.
+    dashboard: the page that shows this line too.
     """
     import cv2
 
@@ -238,14 +243,17 @@ def run_line(
         shadow = _open_shadow(args, source.live, stack)
         inspector = stack.enter_context(Inspector(engine, _options(args, source.live, wanted)))
         say = partial(_say, args.name)
-        kept = open_outputs_of(args, inspector, source.name, say, stop.requested, stack)
-        sinks = [*kept, *_open_sinks(args, engine, source.live, wanted, stack), *extra]
+        page = open_feed(dashboard, args, inspector, source.name, stack)
+        kept = open_outputs_of(args, inspector, source.name, say, stop.requested, stack, page)
+        sinks = [*kept, *_open_sinks(args, engine, source.live, wanted, stack), *extra, *page]
         say(headline(inspector))
         line = _line(args, source, inspector, [*sinks, *shadow], stop)
         if show is None:
             stop.last_words = line.abandon
         else:
             show(line)
+        for feed in page:
+            feed.follow(line)
         try:
             line.run()
         finally:
@@ -287,9 +295,13 @@ def _options(args: argparse.Namespace, live: bool, wanted: frozenset[Verdict]) -
         deadline_ms=args.deadline,
         max_age_ms=args.max_age,
         live=live and not args.allow_repeats,
-        maps_for=(wanted if args.overlays else frozenset()) | verdicts_with_maps(args),
+        maps_for=frozenset(Verdict) if args.dashboard else _with_maps(args, wanted),
         gates=not args.no_gates,
     )
+
+
+def _with_maps(args: argparse.Namespace, wanted: frozenset[Verdict]) -> frozenset[Verdict]:
+    return (wanted if args.overlays else frozenset()) | verdicts_with_maps(args)
 
 
 def _open_sinks(
@@ -353,12 +365,12 @@ def headline(inspector: Inspector) -> str:
     """Which engine, which runtime and how frames run on a GPU, which threshold and where it comes from: one line for a person."""
     from lad_edge.runtime.gpu import ON_GPU
 
-    manifest, runtime, calibration = inspector.bundle.manifest, inspector.runtime, inspector.calibration
+    manifest, calibration = inspector.bundle.manifest, inspector.calibration
     origin = calibration.policy.statement if inspector.options.threshold is None else "given by --threshold"
     frames = len(inspector.bundle.golden_frames)
-    path = f" ({inspector.frame_path})" if runtime.name in ON_GPU else ""
+    path = f" ({inspector.frame_path})" if inspector.runtime.name in ON_GPU else ""
     return (
-        f"{manifest.name} ({manifest.detector}) on {runtime.name} {runtime.version} {runtime.precision}{path}; "
+        f"{manifest.name} ({manifest.detector}) on {inspector.engine_name}{path}; "
         f"self-test passed on {frames} golden frames; threshold {inspector.threshold:.4f} ({origin})"
     )
 

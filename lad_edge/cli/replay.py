@@ -1,0 +1,188 @@
+"""lad-edge replay: decisions that were recorded go in, and the pictures they were made on; the same decisions come out, or why not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lad_edge import __version__
+from lad_edge.cli.arguments import add_engine_options, add_json, positive_int, print_json
+from lad_edge.errors import DataError, ParityError, UsageError
+from lad_edge.values import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from lad_edge.inspector import Inspector
+
+DIFFERS_EXIT = ParityError.exit_code
+
+Said = dict[str, Any]
+
+_EPILOG = """\
+examples:
+  lad-edge replay ng-parts --engine part.lad                     every picture that was kept by --out images:ng-parts
+  lad-edge replay line.sqlite --pictures ng-parts --engine part.lad --frame 1207
+  lad-edge replay line.sqlite --pictures ng-parts --engine next.lad    what another engine would have said
+
+Scores are compared bit by bit. Exit code 0: all that was judged again is identical; 3: something differs.
+"""
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the verb."""
+    parser = verbs.add_parser(
+        "replay",
+        help="judge recorded parts again and compare",
+        description="Judges parts again whose records and pictures were kept, and says whether the decisions are the same.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("records", type=Path, help="a file of --out sqlite:FILE, or the folder of --out images:FOLDER")
+    parser.add_argument(
+        "--pictures", type=Path, metavar="FOLDER", help="of --out images:FOLDER, for the records of a file"
+    )
+    parser.add_argument("--engine", type=Path, required=True, metavar="X.lad", help="which judges them again")
+    parser.add_argument("--frame", type=positive_int, metavar="SEQ", help="this part only")
+    add_engine_options(parser)
+    add_json(parser, "one JSON document: counts, and what is not identical")
+    parser.set_defaults(func=run)
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """One record beside what is said now. why: reasons to expect another answer; empty = there is none, so it must be identical.
+
+    state: "identical", "differs", or how it is that it could not be judged again.
+    """
+
+    seq: int
+    state: str
+    was: Said = field(default_factory=dict)
+    now: Said = field(default_factory=dict)
+    why: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """For a person."""
+        if self.state != "differs":
+            return f"{self.seq:8d}  {self.state}"
+        was, now = (f"{said['verdict']} ({said['score']!r})" for said in (self.was, self.now))
+        return f"{self.seq:8d}  was {was}, is {now}: {'; '.join(self.why) or 'nothing that was recorded explains it'}"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Judges again, prints what differs, and a summary."""
+    from lad_edge import bundle
+    from lad_edge.inspector import Inspector, Options
+
+    if not args.records.exists():
+        raise UsageError(
+            f"{args.records} does not exist; give a file of --out sqlite:FILE or a folder of --out images:FOLDER"
+        )
+    pictures = args.pictures or (args.records if args.records.is_dir() else None)
+    if pictures is None:
+        raise UsageError("records hold no pictures: give the folder of --out images:FOLDER with --pictures")
+    records = [record for record in _records(args.records) if args.frame in (None, record["seq"])]
+    if not records:
+        what = "no record" if args.frame is None else f"no part {args.frame}"
+        raise DataError(f"{args.records} holds {what}")
+    options = Options(args.runtime, args.precision, args.threads, maps_for=frozenset())
+    with Inspector(bundle.read(args.engine), options) as inspector:
+        replayed = [_replay(inspector, record, pictures) for record in records]
+    _tell(args, replayed)
+    return DIFFERS_EXIT if any(each.state == "differs" for each in replayed) else 0
+
+
+def _tell(args: argparse.Namespace, replayed: list[Replayed]) -> None:
+    states = Counter(each.state for each in replayed)
+    if args.json:
+        print_json({"states": states, "parts": [vars(each) for each in replayed if each.state != "identical"]})
+        return
+    for each in replayed:
+        if each.state != "identical" or args.frame is not None:
+            print(each.text())
+    print(f"{len(replayed)} records: " + ", ".join(f"{count} {state}" for state, count in states.most_common()))
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    """In the order in which they were made. Raises DataError for what is no record of ours."""
+    try:
+        yield from _beside_pictures(path) if path.is_dir() else _in_outbox(path)
+    except (sqlite3.Error, ValueError, KeyError, OSError) as exc:
+        raise DataError(f"{path}: no records of lad-edge can be read there: {exc}") from exc
+
+
+def _beside_pictures(folder: Path) -> Iterator[dict[str, Any]]:
+    for path in sorted(folder.glob("*/*/*_*.json")):
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        yield record
+
+
+def _in_outbox(path: Path) -> Iterator[dict[str, Any]]:
+    from lad_edge.outputs.ledger import Reader
+
+    with closing(Reader(path)) as reader:
+        last = 0
+        while stored := reader.after(last, 1000):
+            yield from (each.record for each in stored)
+            last = stored[-1].id
+
+
+def _replay(inspector: Inspector, record: Mapping[str, Any], pictures: Path) -> Replayed:
+    from lad_edge.outputs.outbox import frame_sha256
+
+    seq, was = int(record["seq"]), _said(record["score"], record["threshold"])
+    if record["score"] is None:
+        return Replayed(seq, "not judged then")
+    image = _picture(inspector, record, pictures)
+    if image is None:
+        return Replayed(seq, "without a picture", was)
+    if frame_sha256(image) != record["frame_sha256"]:
+        return Replayed(seq, "with another picture than was judged", was)
+    result = inspector(image, inspector.bundle.manifest.contract.pixel_format)
+    now = _said(result.score, inspector.threshold)
+    if now == was:
+        return Replayed(seq, "identical", was, now)
+    return Replayed(seq, "differs", was, now, tuple(_why(inspector, record)))
+
+
+def _said(score: float | None, threshold: float) -> Said:
+    """What the score alone says: lateness and repeats belong to that moment, not to the picture."""
+    verdict = None if score is None else (Verdict.OK if score <= threshold else Verdict.NG).value
+    return {"verdict": verdict, "score": score, "threshold": threshold}
+
+
+def _why(inspector: Inspector, record: Mapping[str, Any]) -> Iterator[str]:
+    """Reasons to expect another answer."""
+    here = {"lad_edge": __version__, "runtime": inspector.engine_name}
+    if record["engine_sha256"] != inspector.bundle.sha256:
+        yield f"another engine ({record['engine_sha256'][:12]} then, {inspector.bundle.sha256[:12]} now)"
+    elif record["threshold"] != inspector.threshold:
+        yield f"another threshold ({record['threshold']:g} then, {inspector.threshold:g} now)"
+    for name, version in record["versions"].items():
+        if here.get(name) not in (None, version):
+            yield f"{name} {version} then, {here[name]} now"
+
+
+def _picture(inspector: Inspector, record: Mapping[str, Any], folder: Path) -> NDArray[np.uint8] | None:
+    """As it was captured; None if it was not kept. Raises DataError if it cannot be read."""
+    from lad_edge.images import read_image
+    from lad_edge.stream.records import safe_id
+
+    name = f"{record['seq']:012d}_{record['verdict']}.png"
+    found = next(iter(sorted((folder / safe_id(record["camera_id"])).glob(f"*/{name}"))), None)
+    if found is None:
+        return None
+    image = np.asarray(read_image(found).image, np.uint8)
+    turned = inspector.bundle.manifest.contract.pixel_format == "rgb8"  # OpenCV wrote it as blue, green, red
+    return np.ascontiguousarray(image[:, :, ::-1]) if turned else image
