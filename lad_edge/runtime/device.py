@@ -6,7 +6,6 @@ TensorRT take both.
 
 from __future__ import annotations
 
-import ctypes
 import warnings
 from contextlib import contextmanager
 from functools import cache
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lad_edge.errors import EngineError, MissingDependencyError
-from lad_edge.runtime.gpu import LIBRARY, find_gpus
+from lad_edge.runtime.captured import CapturedWork
+from lad_edge.runtime.gpu import find_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: nobody's work on the default stream holds ours up
 _ALIGNMENT = 256  # bytes: of every array in a block, as the driver aligns each allocation
-_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may go on using CUDA while a frame is captured
 
 
 class Cuda:
@@ -238,7 +237,7 @@ class Stream:
         Raises EngineError if something inside cannot be captured.
         """
         work = CapturedWork(self.handle)
-        _call("cuStreamBeginCapture_v2", ctypes.c_void_p(self.handle), _THREAD_LOCAL)
+        work.begin()
         try:
             yield work
         finally:
@@ -259,37 +258,6 @@ class Event:
         """Wait for the mark and return the time since an earlier one."""
         self.event.synchronize()
         return float(self.event.time_since(earlier.event))
-
-
-class CapturedWork:
-    """A CUDA graph of one stream. pycuda has no CUDA graphs: libcuda itself is called, by its stable C interface."""
-
-    def __init__(self, stream: int) -> None:
-        self._stream, self._graph, self._executable = ctypes.c_void_p(stream), ctypes.c_void_p(), ctypes.c_void_p()
-
-    def end(self) -> None:
-        """End the capture and make it ready to run; called by `Stream.capture`."""
-        _call("cuStreamEndCapture", self._stream, ctypes.byref(self._graph))
-        _call("cuGraphInstantiateWithFlags", ctypes.byref(self._executable), self._graph, ctypes.c_ulonglong(0))
-
-    def launch(self) -> None:
-        """Enqueue all of it on the stream that it was captured from."""
-        _call("cuGraphLaunch", self._executable, self._stream)
-
-    def close(self) -> None:
-        """Free it; it must not be running."""
-        for name, handle in (("cuGraphExecDestroy", self._executable), ("cuGraphDestroy", self._graph)):
-            if handle.value is not None:
-                _call(name, handle)
-                handle.value = None
-
-
-def _call(name: str, *arguments: Any) -> None:
-    status = getattr(ctypes.CDLL(LIBRARY), name)(*arguments)
-    if status:
-        raise EngineError(
-            f"CUDA failed: {name} gave error {status}; the frame cannot be captured as one CUDA graph here"
-        )
 
 
 @cache

@@ -18,6 +18,7 @@ from lad_edge.scoring.host_line import HostLine
 from lad_edge.values import Scores
 
 if TYPE_CHECKING:
+    from lad_edge.runtime.device import Cuda, DeviceArray, Stream
     from lad_edge.scoring.line import Line
 
 
@@ -57,6 +58,20 @@ class GraphRunner(Protocol):
 
     def run(self, graph: str, **buffers: NDArray[np.float32]) -> None:
         """Read the inputs, write the outputs."""
+        ...
+
+
+class GpuGraphRunner(Protocol):
+    """A runtime that runs graphs on arrays of the GPU."""
+
+    cuda: Cuda
+
+    def enqueue(self, graph: str, stream: Stream | None = None, /, **arrays: DeviceArray) -> None:
+        """Run a graph behind what a stream has to do, `cuda.stream` by default; returns at once."""
+        ...
+
+    def cannot_capture(self) -> str:
+        """Why its graphs cannot be part of a CUDA graph; empty if they can."""
         ...
 
 

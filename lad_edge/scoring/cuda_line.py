@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,24 +22,11 @@ from lad_edge.scoring.line import Array, NoCudaFormError, Said
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-    from lad_edge.runtime.device import CapturedWork, Cuda, DeviceArray, Stream
-
+    from lad_edge.runtime.captured import CapturedWork
+    from lad_edge.runtime.device import DeviceArray
+    from lad_edge.scoring.base import GpuGraphRunner
 
 _STREAM = "CUDA stream, not one CUDA graph: "
-
-
-class GpuGraphRunner(Protocol):
-    """A runtime that runs graphs on arrays of the GPU."""
-
-    cuda: Cuda
-
-    def enqueue(self, graph: str, stream: Stream | None = None, /, **arrays: DeviceArray) -> None:
-        """Run a graph behind what a stream has to do, `cuda.stream` by default; returns at once."""
-        ...
-
-    def cannot_capture(self) -> str:
-        """Why its graphs cannot be part of a CUDA graph; empty if they can."""
-        ...
 
 
 class CudaLine:

@@ -113,6 +113,15 @@ def test_without_a_cuda_graph_the_steps_are_enqueued_for_each_frame(
     assert on_gpu.line.where == f"CUDA stream, not one CUDA graph: {why}"
 
 
+def test_a_closed_line_lets_go_of_its_cuda_graph(open_pair: Any) -> None:
+    _, on_gpu, _ = open_pair(SMALL["efficient_ad"])
+    answer(on_gpu, frames(1)[0])
+    captured = on_gpu.line._captured
+    for _twice in range(2):
+        on_gpu.close()
+        assert captured.closed
+
+
 def test_what_cannot_be_captured_after_all_goes_on_step_by_step(open_pair: Any) -> None:
     on_cpu, on_gpu, gpu = open_pair(SMALL["efficient_ad"])
 
