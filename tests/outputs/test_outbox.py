@@ -150,6 +150,13 @@ def test_a_process_killed_50_times_loses_nothing_that_was_acknowledged(path: Pat
     assert verify(path) == counts[-1][1] > 50
 
 
+def test_the_killer_finds_records_that_were_acknowledged_too_early(path: Path) -> None:
+    """The control of the test above: it must fail for a writer that acknowledges what it has only handed over."""
+    hasty = _KILLED.replace("assert outbox.flush(patience_s)", "").replace("range(50)", "range(10)")
+    counts = [tuple(map(int, line.split())) for line in run_program(hasty, path).stdout.splitlines()]
+    assert any(acknowledged > kept for acknowledged, kept in counts)
+
+
 def run_program(program: str, path: Path) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-c", program, str(path), str(Path(__file__).parent)]
     return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
