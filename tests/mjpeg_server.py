@@ -32,6 +32,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.clients += 1
+        if self.path == "/page":
+            self._send_page()
+            return
         if self.server.frames:
             self.send_response(200)
             self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
@@ -48,6 +51,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, jpeg: bytes) -> None:
         head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
         self.wfile.write(head + jpeg + b"\r\n")
+
+    def _send_page(self) -> None:
+        """What a camera shows to a browser."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<html></html>")
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
         """Nothing: the test prints what it needs."""

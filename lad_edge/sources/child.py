@@ -97,7 +97,7 @@ class DriverSource:
         """The next picture with the time of its capture, or the statement that there is none; None when interrupted."""
         while not self._owed:
             try:
-                message = self.process.next(self.limits.silence_s) if self.process.running else None
+                message = self.process.next(self.limits.silence_s) if self.process.started else None
             except InterruptedError:
                 return None
             except Hung as exc:

@@ -91,7 +91,8 @@ def _gst(uri: SourceUri, _: Size | None) -> Source:
         raise UsageError(
             "gst:// needs a pipeline, such as gst://nvarguscamerasrc ! nvvidconv ! video/x-raw,format=BGRx"
         )
-    return DriverSource("gst", "gst", {"pipeline": uri.address}, Limits(silence_s=_STREAM_SILENCE_S, open_s=10.0))
+    request = {"pipeline": uri.address, "silence": _STREAM_SILENCE_S}
+    return DriverSource("gst", "gst", request, Limits(silence_s=_STREAM_SILENCE_S, open_s=10.0))
 
 
 def _request(uri: SourceUri, size: Size | None) -> dict[str, object]:

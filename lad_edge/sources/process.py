@@ -104,6 +104,11 @@ class DriverProcess:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def started(self) -> bool:
+        """Whether there is a process to listen to; it may have died, with words that nobody has read yet."""
+        return self._process is not None
+
+    @property
     def pid(self) -> int | None:
         """Of the process, for people and tests."""
         return self._process.pid if self._process is not None else None

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from lad_edge.sources.ring import STATEMENT_SLOT
-from lad_edge.sources.worker.driver import DriverError, Shot
+from lad_edge.sources.worker.driver import DriverError, Room, Shot
 from lad_edge.sources.worker.serving import Outlet, die_with_parent, now, serve
 
 
@@ -27,7 +27,7 @@ class ScriptedDriver:
             time.sleep(60)
         return "scripted"
 
-    def read(self, pixels: memoryview | None) -> Shot | None:
+    def read(self, room: Room) -> Shot | None:
         step = next(self.steps, "frame")
         if step == "hang":
             time.sleep(60)
@@ -45,6 +45,7 @@ class ScriptedDriver:
         if step == "damaged":
             return Shot(*now(), fault="FRAME_INCOMPLETE", detail="scripted: half a frame", device_id=self.number)
         width, height = self.request.get("size", (4, 3))
+        pixels = room()
         if pixels is not None:
             pixels[: width * height] = bytes([self.number % 256]) * (width * height)
         missing = 2 if step == "gap" else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,14 +35,17 @@ class Shot:
     detail: str = ""
 
 
+Room = Callable[[], memoryview | None]
+
+
 class Driver(Protocol):
     """One camera. An object is opened once, and thrown away after the first error."""
 
     def open(self) -> str:
         """Opens the camera; returns what it is, for a person. Raises DriverError."""
 
-    def read(self, pixels: memoryview | None) -> Shot | None:
-        """The next picture, copied into `pixels`, or thrown away if there is no room (None).
+    def read(self, room: Room) -> Shot | None:
+        """The next picture, copied into the memory that `room` gives once the picture is there, or thrown away if it gives none.
 
         Returns None when none came for a while, and the camera is known to be there. Raises DriverError when it is lost.
         """

@@ -13,7 +13,7 @@ gi.require_version("Aravis", "0.8")
 
 from gi.repository import Aravis, GLib  # noqa: E402
 
-from lad_edge.sources.worker.driver import DriverError, Shot  # noqa: E402
+from lad_edge.sources.worker.driver import DriverError, Room, Shot  # noqa: E402
 
 _BUFFERS = 8
 _POLL_US = 20_000  # a software trigger waits for no longer than that
@@ -62,7 +62,7 @@ class GenicamDriver:
         except GLib.Error as exc:
             raise DriverError(f"the camera {self._name()} does not open: {exc.message}") from exc
 
-    def read(self, pixels: memoryview | None) -> Shot | None:
+    def read(self, room: Room) -> Shot | None:
         """The next buffer. Raises DriverError when a free-running camera has sent nothing for too long."""
         buffer = self._stream.timeout_pop_buffer(_POLL_US)
         if buffer is None:
@@ -70,7 +70,7 @@ class GenicamDriver:
             return None
         self._heard_s = time.monotonic()
         try:
-            return self._shot(buffer, pixels)
+            return self._shot(buffer, room)
         finally:
             self._stream.push_buffer(buffer)
 
@@ -181,12 +181,13 @@ class GenicamDriver:
         self._heard_s = time.monotonic()
         self._camera.start_acquisition()
 
-    def _shot(self, buffer: Any, pixels: memoryview | None) -> Shot:
+    def _shot(self, buffer: Any, room: Room) -> Shot:
         number, moment = int(buffer.get_frame_id()), _captured(buffer.get_system_timestamp())
         missing, self._last_id = _gap(self._last_id, number), number
         if buffer.get_status() != Aravis.BufferStatus.SUCCESS:
             detail = f"frame {number} of {self._name()} is damaged: {buffer.get_status().value_nick}"
             return Shot(*moment, device_id=number, missing=missing, fault="FRAME_INCOMPLETE", detail=detail)
+        pixels = room()
         if pixels is None:
             return Shot(*moment, missing=missing)
         memory = self._memory[hash(buffer)]

@@ -17,7 +17,7 @@ import numpy as np
 from lad_edge.errors import DataError
 from lad_edge.images import decode_image
 from lad_edge.sources.uri import redacted
-from lad_edge.sources.worker.driver import DriverError, Shot
+from lad_edge.sources.worker.driver import DriverError, Room, Shot
 from lad_edge.sources.worker.serving import now
 
 if TYPE_CHECKING:
@@ -56,12 +56,13 @@ class MjpegDriver:
         self._boundary = b"--" + boundary.strip('"').removeprefix("--").encode()
         return f"{self.name}, motion JPEG"
 
-    def read(self, pixels: memoryview | None) -> Shot | None:
+    def read(self, room: Room) -> Shot | None:
         """The next part. Raises DriverError at the end of the answer, or when nothing comes."""
         try:
             data, moment = self._part()
         except (OSError, ValueError) as exc:
             raise DriverError(f"{self.name} ({_why(exc)}) delivers no more frames") from exc
+        pixels = room()
         if pixels is None:
             return Shot(*moment)
         try:
@@ -69,8 +70,7 @@ class MjpegDriver:
         except DataError as exc:
             return Shot(*moment, fault="FRAME_INCOMPLETE", detail=str(exc))
         height, width = picture.image.shape[:2]
-        room = np.frombuffer(pixels, np.uint8, picture.image.size).reshape(picture.image.shape)
-        np.copyto(room, picture.image)
+        np.copyto(np.frombuffer(pixels, np.uint8, picture.image.size).reshape(picture.image.shape), picture.image)
         return Shot(*moment, width, height, picture.image.size, picture.pixel_format)
 
     def trigger(self) -> None:

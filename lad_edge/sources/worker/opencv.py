@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from lad_edge.sources.uri import redacted
-from lad_edge.sources.worker.driver import DriverError, Shot
+from lad_edge.sources.worker.driver import DriverError, Room, Shot
 from lad_edge.sources.worker.serving import now
 
 if TYPE_CHECKING:
@@ -35,20 +35,21 @@ class _OpenCvDriver:
         self._capture: cv2.VideoCapture | None = None
         self._shape: tuple[int, ...] = (0, 0, 3)
 
-    def read(self, pixels: memoryview | None) -> Shot | None:
+    def read(self, room: Room) -> Shot | None:
         """The next picture. Raises DriverError when OpenCV says that there is none."""
         capture = self._capture
         if capture is None or not capture.grab():
             raise DriverError(f"{self.name} delivers no more frames")
         captured_ns, utc_ns = now()
+        pixels = room()
         if pixels is None:
             return Shot(captured_ns, utc_ns)
-        room = self._view(pixels)
-        decoded, image = capture.retrieve(room)
+        view = self._view(pixels)
+        decoded, image = capture.retrieve(view)
         if not decoded or image is None:
             detail = f"{self.name} delivered a frame that cannot be decoded"
             return Shot(captured_ns, utc_ns, fault="FRAME_INCOMPLETE", detail=detail)
-        if not np.shares_memory(image, room):  # the first picture, and the first of another size
+        if not np.shares_memory(image, view):  # the first picture, and the first of another size
             self._shape = image.shape
             np.copyto(self._view(pixels), image)
         height, width = image.shape[:2]
@@ -106,7 +107,7 @@ class StreamDriver(_OpenCvDriver):
         self._url, self.name = request["url"], redacted(request["url"])
         self._read_timeout_ms = max(100, int(request["silence"] * 1000 / 4))  # OpenCV waits three times as long
         os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = (
-            f"rtsp_transport;{request['transport']}|protocol_whitelist;{_PROTOCOLS}|fflags;discardcorrupt"
+            f"rtsp_transport;{request['transport']}|protocol_whitelist;{_PROTOCOLS}|fflags;discardcorrupt|analyzeduration;300000"
         )
 
     def open(self) -> str:

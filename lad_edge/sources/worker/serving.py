@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import select
 import signal
 import time
 from contextlib import suppress
@@ -34,6 +35,7 @@ class Outlet:
         self.ring = Ring(memory)
         self._commands, self._messages = commands, messages
         self._free: list[int] = []  # the one freed last is taken first: it is still in the cache
+        self.chosen: int | None = None  # the slot that `room` gave last
         self._sequence = 0
         self.triggers = 0  # asked for, and not yet passed on to the driver
 
@@ -43,21 +45,24 @@ class Outlet:
         while not self._take_commands():
             pass
 
-    def room(self) -> int | None:
-        """A slot that may be filled; None if the parent holds them all."""
-        os.set_blocking(self._commands, False)
-        with suppress(BlockingIOError):
+    def room(self) -> memoryview | None:
+        """Memory of the slot that `send` will send; None if the parent holds them all."""
+        self.take_waiting_commands()
+        free = [slot for slot in self._free if slot != STATEMENT_SLOT]
+        self.chosen = free[-1] if free else None
+        return None if self.chosen is None else self.ring.pixels(self.chosen)
+
+    def take_waiting_commands(self) -> None:
+        """Returns at once, whether there are any or not. Raises ParentGone."""
+        if select.select([self._commands], [], [], 0)[0]:
             self._take_commands()
-        os.set_blocking(self._commands, True)
-        pictures = [slot for slot in self._free if slot != STATEMENT_SLOT]
-        return pictures[-1] if pictures else None
 
     def alive(self) -> None:
         """Nothing came, and nothing is wrong."""
         self._tell(ALIVE)
 
     def send(self, slot: int, message: Message) -> None:
-        """A picture that lies in the slot."""
+        """What lies in the slot."""
         self._sequence += 1
         self._free.remove(slot)
         self.ring.write(slot, replace(message, sequence=self._sequence))
@@ -70,7 +75,7 @@ class Outlet:
         self.send(STATEMENT_SLOT, replace(message, bytes=self.ring.write_text(STATEMENT_SLOT, text)))
 
     def _take_commands(self) -> bool:
-        """Waits for at least one command; True if OPEN was among them. Raises ParentGone, BlockingIOError."""
+        """Waits for at least one command; True if OPEN was among them. Raises ParentGone."""
         commands = os.read(self._commands, 4 * SLOTS)
         if not commands:
             raise ParentGone
@@ -119,24 +124,28 @@ def _run(outlet: Outlet, driver: Driver) -> None:
 def _forward(outlet: Outlet, driver: Driver) -> None:
     dropped = missing = 0
     while True:
-        slot = outlet.room()
-        while outlet.triggers:
-            outlet.triggers -= 1
-            driver.trigger()
-        shot = driver.read(None if slot is None else outlet.ring.pixels(slot))
+        _pull_triggers(outlet, driver)
+        shot = driver.read(outlet.room)
         if shot is None:
             outlet.alive()
             continue
         missing += shot.missing
-        if slot is None:
-            dropped += 1
-            continue
         message = _message(shot, dropped, missing)
-        dropped = missing = 0
         if shot.fault:
             outlet.say(message, shot.detail)
+        elif outlet.chosen is not None:
+            outlet.send(outlet.chosen, message)
         else:
-            outlet.send(slot, message)
+            dropped += 1
+            continue
+        dropped = missing = 0
+
+
+def _pull_triggers(outlet: Outlet, driver: Driver) -> None:
+    outlet.take_waiting_commands()
+    for _ in range(outlet.triggers):
+        driver.trigger()
+    outlet.triggers = 0
 
 
 def _message(shot: Shot, dropped: int, missing: int) -> Message:
