@@ -91,7 +91,13 @@ class Lines:
             self.beats.leave(args.name)
 
     def _show(self, name: str, line: Line) -> None:
-        line.beat = lambda: self.beats.beat(name)
+        own = line.beat
+
+        def beat() -> None:
+            own()
+            self.beats.beat(name)
+
+        line.beat = beat
         self.open[name] = line
 
     def _all_open(self) -> bool:

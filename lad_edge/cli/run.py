@@ -25,6 +25,7 @@ from lad_edge.cli.triggering import add_trigger_options, make_trigger
 from lad_edge.cli.watching import add_dashboard_options, open_dashboard, open_feed
 from lad_edge.errors import UsageError
 from lad_edge.stream.stopping import StopSignal
+from lad_edge.stream.watchdog import Beats
 from lad_edge.values import Verdict
 
 if TYPE_CHECKING:  # the rest is imported after the signals are in hand: it takes a while
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # the rest is imported after the signals are in hand: it take
     from lad_edge.bundle import Bundle
     from lad_edge.dashboard.feed import Dashboard
     from lad_edge.inspector import Inspector, Options
+    from lad_edge.plc.station import Plc
     from lad_edge.sources.source import Source
     from lad_edge.stream.loop import Line
     from lad_edge.stream.shadow import Shadow
@@ -241,13 +243,16 @@ def run_line(
     source = _open_source(args, engine)
     with ExitStack() as stack:
         shadow = _open_shadow(args, source.live, stack)
+        beats = Beats()
+        plc = _open_plc(args, source.live, beats, stack)
         inspector = stack.enter_context(Inspector(engine, _options(args, source.live, wanted)))
         say = partial(_say, args.name)
         page = open_feed(dashboard, args, inspector, source.name, stack)
         kept = open_outputs_of(args, inspector, source.name, say, stop.requested, stack, page)
         sinks = [*kept, *_open_sinks(args, engine, source.live, wanted, stack), *extra, *page]
         say(headline(inspector))
-        line = _line(args, source, inspector, [*sinks, *shadow], stop)
+        line = _line(args, source, inspector, [*sinks, *shadow, *plc], stop)
+        line.beat = partial(beats.beat, "line")
         if show is None:
             stop.last_words = line.abandon
         else:
@@ -326,6 +331,18 @@ def _open_sinks(
     return sinks
 
 
+def _open_plc(args: argparse.Namespace, live: bool, beats: Beats, stack: ExitStack) -> list[Plc]:
+    """The server that a PLC of this line talks to, if one is asked for; its heartbeat follows `beats`."""
+    from lad_edge.plc import open_plc
+
+    make_trigger(args, live=live)  # what is wrong is said before a port is opened
+    if not args.plc:
+        return []
+    plc = open_plc(args.plc, beats, partial(_say, args.name))
+    stack.callback(plc.close)
+    return [plc]
+
+
 def _open_shadow(args: argparse.Namespace, live: bool, stack: ExitStack) -> list[Shadow]:
     from lad_edge import bundle
     from lad_edge.inspector import Inspector, Options
@@ -342,6 +359,7 @@ def _open_shadow(args: argparse.Namespace, live: bool, stack: ExitStack) -> list
 
 
 def _line(args: argparse.Namespace, source: Source, inspector: Inspector, sinks: list[Sink], stop: StopSignal) -> Line:
+    from lad_edge.plc.station import Plc
     from lad_edge.stream.capture import Pace
     from lad_edge.stream.loop import Line, LineOptions
     from lad_edge.stream.vote import Vote
@@ -351,7 +369,7 @@ def _line(args: argparse.Namespace, source: Source, inspector: Inspector, sinks:
         queue=args.queue,
         pace=Pace(args.fps, args.max_frames),
         first_seq=first_seq,
-        trigger=make_trigger(args, live=source.live),
+        trigger=make_trigger(args, live=source.live, plc=next((sink for sink in sinks if isinstance(sink, Plc)), None)),
         vote=Vote(args.vote),
         deadline_ms=args.deadline,
         keep_warm_s=keep_warm_s(args.keep_warm, inspector.runtime.name),

@@ -14,6 +14,7 @@ from lad_edge.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lad_edge.plc.station import Plc
     from lad_edge.stream.parts import Parts
     from lad_edge.stream.triggers import Trigger
 
@@ -34,6 +35,12 @@ def add_trigger_options(parser: argparse.ArgumentParser) -> None:
         metavar="KIND",
         help=f"what makes a part: {_KINDS}; default: free-run, each picture is a part (of a triggered camera too)",
     )
+    group.add_argument(
+        "--plc",
+        metavar="URI",
+        help="modbus://HOST:PORT or opcua://HOST:PORT: serve a PLC there, which triggers each part and reads its verdict "
+        "('lad-edge io diagram' shows the handshake)",
+    )
     group.add_argument("--pictures", type=positive_int, default=1, metavar="N", help="of each part; default: 1")
     group.add_argument(
         "--vote",
@@ -46,8 +53,10 @@ def add_trigger_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def make_trigger(args: argparse.Namespace, *, live: bool) -> MakeTrigger | None:
-    """What makes the trigger of the parts of a line; None = each picture is a part. Raises UsageError."""
+def make_trigger(args: argparse.Namespace, *, live: bool, plc: Plc | None = None) -> MakeTrigger | None:
+    """What makes the trigger of the parts of a line; None = each picture is a part. plc: of --plc. Raises UsageError."""
+    if args.plc:
+        return _plc_trigger(args, live, plc)
     kind, _, rest = args.trigger.partition(":")
     if kind not in ("interval", "http"):
         if args.pictures > 1:
@@ -59,6 +68,14 @@ def make_trigger(args: argparse.Namespace, *, live: bool) -> MakeTrigger | None:
     if not live:
         raise UsageError(f"--trigger {args.trigger} needs a live source; each picture of a file or folder is a part")
     return _live_trigger(args, kind, rest)
+
+
+def _plc_trigger(args: argparse.Namespace, live: bool, plc: Plc | None) -> MakeTrigger | None:
+    if args.trigger != "free-run" or args.token_file:
+        raise UsageError(f"--trigger {args.trigger} beside --plc: the PLC triggers; leave one of them out")
+    if not live:
+        raise UsageError("--plc needs a live source; each picture of a file or folder is a part")
+    return None if plc is None else partial(plc, pictures=args.pictures)
 
 
 def _live_trigger(args: argparse.Namespace, kind: str, rest: str) -> MakeTrigger:

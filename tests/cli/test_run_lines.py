@@ -226,3 +226,25 @@ def test_a_folder_for_a_trial_without_an_engine(
 ) -> None:
     assert main(["run", "--engine", str(tiny_bundle), "--source", str(pictures), "--shadow-out", "x"]) == 1
     assert "give an engine with --shadow" in capsys.readouterr().err
+
+
+def test_a_plc_triggers_the_parts_of_a_line_and_reads_their_verdicts(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        plc = f"modbus://127.0.0.1:{probe.getsockname()[1]}"
+    height, width = good_picture(0).shape[:2]
+    (tmp_path / "plc.toml").write_text(
+        f'engine = "{tiny_bundle}"\nsource = "pattern://{width}x{height}?fps=200"\nplc = "{plc}"\n'
+        f'quiet = true\nout = "{tmp_path}/plc.jsonl"\n'
+    )
+    with running(tmp_path / "plc.toml") as process:
+        wait_for(process, "self-test passed")
+        assert main(["io", "fake-plc", plc, "--parts", "25", "--interval", "10ms", "--json"]) == 0
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    counted = json.loads(capsys.readouterr().out)
+    found = [record["verdict"] for record in records(tmp_path / "plc.jsonl")]
+    assert counted["triggers"] == len(found) == 25
+    assert counted["verdicts"] == {verdict: found.count(verdict) for verdict in ("OK", "NG", "UNKNOWN")}

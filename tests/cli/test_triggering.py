@@ -63,6 +63,7 @@ def test_requests_with_a_token(tmp_path: Path) -> None:
         ("--trigger http://127.0.0.1:0 --token-file /nowhere", "cannot be read"),
         ("--trigger presence --token-file x", "--token-file is for --trigger http"),
         ("--pictures 2", "has one picture for each part"),
+        ("--plc modbus://127.0.0.1:0 --trigger presence", "the PLC triggers; leave one of them out"),
     ],
 )
 def test_what_is_wrong_is_said(words: str, message: str) -> None:
