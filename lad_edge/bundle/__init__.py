@@ -4,6 +4,7 @@ from lad_edge.bundle.device import ENGINES, PRECISIONS, Device
 from lad_edge.bundle.gates import Gates
 from lad_edge.bundle.golden import GOLDEN_TOLERANCE, spoilt
 from lad_edge.bundle.layout import TensorInfo
+from lad_edge.bundle.lineage import Change, change_of, changed, put_in_place, roll_back
 from lad_edge.bundle.manifest import (
     FORMAT_VERSION,
     Calibration,
@@ -17,7 +18,7 @@ from lad_edge.bundle.manifest import (
 )
 from lad_edge.bundle.reader import Bundle, loads, read
 from lad_edge.bundle.registration import Registration
-from lad_edge.bundle.writer import replace_threshold, write
+from lad_edge.bundle.writer import replace_threshold, rethresholded, write
 
 __all__ = [
     "ENGINES",
@@ -26,6 +27,7 @@ __all__ = [
     "PRECISIONS",
     "Bundle",
     "Calibration",
+    "Change",
     "Contract",
     "Cost",
     "Device",
@@ -37,9 +39,14 @@ __all__ = [
     "Registration",
     "TensorInfo",
     "bundle_name",
+    "change_of",
+    "changed",
     "loads",
+    "put_in_place",
     "read",
     "replace_threshold",
+    "rethresholded",
+    "roll_back",
     "spoilt",
     "write",
 ]

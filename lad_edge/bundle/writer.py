@@ -27,7 +27,7 @@ from lad_edge.bundle.layout import (
     raw_bytes,
 )
 from lad_edge.bundle.manifest import Manifest, Policy, parse_manifest
-from lad_edge.bundle.reader import read
+from lad_edge.bundle.reader import Bundle, read
 from lad_edge.bundle.refused import Refused, naming
 from lad_edge.errors import SinkError
 
@@ -76,7 +76,15 @@ def replace_threshold(
     `out` may be `path`. scores: precision → the sorted scores that its threshold rests on; None = as they were. Raises as `read` and
     `write`, and EngineError for a precision without calibration.
     """
-    bundle = read(path)
+    return write(out, *rethresholded(read(path), thresholds, scores))
+
+
+def rethresholded(
+    bundle: Bundle,
+    thresholds: Mapping[str, tuple[float, Policy]],
+    scores: Mapping[str, NDArray[np.float64]] | None = None,
+) -> tuple[Manifest, dict[str, NDArray[Any]]]:
+    """Return manifest and tensors of a bundle with other thresholds; see `replace_threshold`."""
     names = {precision: f"calibration/{precision}/scores" for precision in scores or {}}
     changed = {
         precision: replace(
@@ -92,7 +100,7 @@ def replace_threshold(
     left -= {calibration.scores for calibration in calibrations.values()}
     tensors = {name: tensor for name, tensor in bundle.tensors.items() if name not in left}
     tensors |= {names[precision]: values for precision, values in (scores or {}).items()}
-    return write(out, replace(bundle.manifest, calibrations=calibrations), tensors)
+    return replace(bundle.manifest, calibrations=calibrations), tensors
 
 
 def _chunks(manifest: Manifest, tensors: Mapping[str, NDArray[Any]]) -> Iterator[bytes | memoryview]:
@@ -125,7 +133,7 @@ def _replace_file(target: Path, chunks: list[bytes | memoryview]) -> None:
     try:
         _write_durably(temporary, chunks)
         temporary.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except OSError as exc:
         remedy = _REMEDIES.get(exc.errno or 0, "check the disk and try again")
         raise SinkError(f"{target}: cannot be written ({exc.strerror}); {remedy}") from exc
@@ -142,7 +150,8 @@ def _write_durably(path: Path, chunks: list[bytes | memoryview]) -> None:
         os.fsync(handle)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)

@@ -33,6 +33,7 @@ VERBS = {
     "export": ("lad_edge.cli.export", "turn a trained detector into one .lad file (workstation)"),
     "build": ("lad_edge.cli.build", "compile an engine file for an NVIDIA GPU"),
     "data": ("lad_edge.cli.data", "check a data set, or make the synthetic one"),
+    "feedback": ("lad_edge.cli.feedback", "make an engine better by what the operator said of its verdicts"),
     "calibrate": ("lad_edge.cli.calibrate", "choose another threshold for an engine"),
     "info": ("lad_edge.cli.info", "show what an engine file holds"),
     "unpack": ("lad_edge.cli.unpack", "write the networks of an engine file as .onnx and .plan"),

@@ -243,7 +243,7 @@ def _options(args: argparse.Namespace, taught: Bundle | None) -> Options:
         runtime=args.runtime,
         precision=args.precision,
         threads=args.threads,
-        policy=_policy(args.policy, taught),
+        policy=policy_for(args.policy, taught),
         roi=args.roi,
         thumbnails=not args.no_thumbnails,
         gates=not args.no_gates,
@@ -251,7 +251,7 @@ def _options(args: argparse.Namespace, taught: Bundle | None) -> Options:
     )
 
 
-def _policy(text: str | None, taught: Bundle | None) -> tuple[str, float] | None:
+def policy_for(text: str | None, taught: Bundle | None) -> tuple[str, float] | None:
     """The user's; else the one that was chosen for the engine of --add, unless it is the default for its parts."""
     from lad_edge.teaching import default_policy
 

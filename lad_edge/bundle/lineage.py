@@ -1,0 +1,136 @@
+"""Engines that replace each other: what changed stands in the manifest, and the file of before stays beside the new one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lad_edge.bundle.fields import Fields, Json, checked_line, checked_sha256
+from lad_edge.bundle.reader import Bundle, read
+from lad_edge.bundle.refused import naming
+from lad_edge.bundle.writer import sync_folder
+from lad_edge.errors import SinkError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lad_edge.bundle.manifest import Manifest
+
+_HISTORY, _LONGEST = "history", 50  # key of the provenance; entries
+
+
+@dataclass(frozen=True)
+class Change:
+    """parent_sha256: of the file that the engine was made from. utc: when, ISO 8601; why: one line."""
+
+    parent_sha256: str
+    utc: str
+    why: str
+
+
+def changed(manifest: Manifest, change: Change) -> Manifest:
+    """The manifest with one more entry in its history, the last one."""
+    entry: Json = {"parent_sha256": change.parent_sha256, "utc": change.utc, "why": change.why}
+    entries = [*_entries(manifest), entry][-_LONGEST:]
+    return replace(manifest, provenance={**manifest.provenance, _HISTORY: entries})
+
+
+def change_of(manifest: Manifest) -> Change | None:
+    """The last entry of its history; None for an engine that was made from no other. Raises BundleError."""
+    entries = _entries(manifest)
+    if not entries:
+        return None
+    with naming(manifest.name):
+        fields = Fields(entries[-1], f"provenance.{_HISTORY}")
+        change = Change(
+            parent_sha256=checked_sha256(fields.text("parent_sha256"), "provenance.history.parent_sha256"),
+            utc=checked_line(fields.take("utc"), "provenance.history.utc"),
+            why=checked_line(fields.take("why"), "provenance.history.why"),
+        )
+        fields.end()
+    return change
+
+
+def put_in_place(proposal: Path, engine: Path) -> Path:
+    """Replace the engine by what was made from it, at once or not at all, and return where the engine of before is kept.
+
+    Raises UsageError if the proposal was made from another file than the engine is now; as `read`; SinkError.
+    """
+    new, now = read(proposal), read(engine)
+    change = change_of(new.manifest)
+    if change is None or change.parent_sha256 != now.sha256:
+        made_from = "no other engine" if change is None else f"the engine of sha256 {change.parent_sha256[:12]}…"
+        raise UsageError(
+            f"{proposal} was made from {made_from}, {engine} is {now.sha256[:12]}…: it has changed since; propose again"
+        )
+    kept = _kept(engine, now.sha256)
+    with _told(engine):
+        _duplicate(engine, kept)
+        proposal.replace(engine)
+        sync_folder(engine.parent)
+    return kept
+
+
+def roll_back(engine: Path) -> Bundle:
+    """Put the engine of before back in its place, keep this one beside it, and return the one that is now in place.
+
+    Raises UsageError if there is none or it is gone; as `read`; SinkError.
+    """
+    now = read(engine)
+    change = change_of(now.manifest)
+    if change is None:
+        raise UsageError(f"{engine} was made from no other engine; there is nothing to go back to")
+    kept = _kept(engine, change.parent_sha256)
+    if not kept.is_file():
+        raise UsageError(f"{kept}, the engine of before, is gone; copy it back, or teach or export it again")
+    before = read(kept)
+    if before.sha256 != change.parent_sha256:
+        raise UsageError(
+            f"{kept} is another file than the engine of before ({change.parent_sha256[:12]}…); copy that one back"
+        )
+    with _told(engine):
+        _duplicate(engine, _kept(engine, now.sha256))
+        _duplicate(kept, engine)
+    return before
+
+
+def _entries(manifest: Manifest) -> list[Json]:
+    entries = manifest.provenance.get(_HISTORY, [])
+    return entries if isinstance(entries, list) else []
+
+
+def _kept(engine: Path, sha256: str) -> Path:
+    return engine.with_name(f"{engine.stem}.{sha256[:12]}{engine.suffix}")
+
+
+def _duplicate(source: Path, target: Path) -> None:
+    """Another name for the same bytes, or a copy where the disk has no links; what was under that name is replaced at once."""
+    unfinished = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
+    try:
+        try:
+            os.link(source, unfinished)
+        except OSError:
+            shutil.copyfile(source, unfinished)
+            with unfinished.open("rb") as file:
+                os.fsync(file.fileno())
+        unfinished.replace(target)
+        sync_folder(target.parent)
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()
+
+
+@contextmanager
+def _told(engine: Path) -> Iterator[None]:
+    """What the disk says, as a SinkError."""
+    try:
+        yield
+    except OSError as exc:
+        raise SinkError(
+            f"{engine}: cannot be replaced ({exc.strerror}); what was in place still is; check the disk"
+        ) from exc

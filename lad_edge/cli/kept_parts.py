@@ -1,0 +1,92 @@
+"""A folder of `run --out images:FOLDER` goes in; the parts that were kept, with their records and pictures, come out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lad_edge.errors import DataError, UsageError
+from lad_edge.images import read_image
+from lad_edge.values import Frame, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+_ENDING = ".json"
+
+
+@dataclass(frozen=True)
+class KeptPart:
+    """One part as it was judged. camera: the name of its folder; record: as `stream.records.to_record` made it; picture: its file."""
+
+    camera: str
+    record: Mapping[str, Any]
+    picture: Path
+
+    @property
+    def seq(self) -> int:
+        """Number of the part on its line."""
+        return int(self.record["seq"])
+
+    @property
+    def name(self) -> str:
+        """Of one part among all cameras: CAMERA/SEQ."""
+        return f"{self.camera}/{self.seq}"
+
+    @property
+    def verdict(self) -> Verdict:
+        """As it was then."""
+        return Verdict(self.record["verdict"])
+
+    def frame(self, pixel_format: str) -> Frame:
+        """The picture that was judged. Raises DataError if it is gone, or another one than was judged."""
+        from lad_edge.outputs.outbox import frame_sha256
+
+        if not self.picture.is_file():
+            raise DataError(f"part {self.name}: its picture {self.picture} is gone; leave this part out")
+        image: NDArray[np.uint8] = np.asarray(read_image(self.picture).image, np.uint8)
+        if pixel_format == "rgb8":  # the saver wrote it as blue, green, red
+            image = np.ascontiguousarray(image[:, :, ::-1])
+        if frame_sha256(image) != self.record.get("frame_sha256"):
+            raise DataError(f"part {self.name}: {self.picture} is not the picture that was judged; leave this part out")
+        return Frame(self.seq, self.name, image, pixel_format, 0, int(self.record["utc_ns"]))
+
+
+def read_kept(folder: Path) -> list[KeptPart]:
+    """All parts in the order of their numbers, by camera. Raises DataError if there is none, or a record is not one of ours."""
+    paths = sorted(folder.glob(f"*/*/[0-9]*_*{_ENDING}")) if folder.is_dir() else []
+    if not paths:
+        raise DataError(f"{folder} holds no parts; give the folder of 'lad-edge run --out images:FOLDER'")
+    parts = [_kept(path, folder) for path in paths]
+    return sorted(parts, key=lambda part: (part.camera, part.seq))
+
+
+def named_parts(parts: Sequence[KeptPart], names: Collection[str], option: str) -> list[KeptPart]:
+    """The parts of these names, SEQ or CAMERA/SEQ. Raises UsageError for one that is not there, or means several."""
+    return [_the_one([part for part in parts if name in (part.name, str(part.seq))], name, option) for name in names]
+
+
+def _the_one(found: Sequence[KeptPart], name: str, option: str) -> KeptPart:
+    if not found:
+        raise UsageError(f"{option} {name}: no part of this number was kept; give the seq of its record")
+    if len(found) > 1:
+        raise UsageError(
+            f"{option} {name} means several parts: {', '.join(part.name for part in found)}; give one of these"
+        )
+    return found[0]
+
+
+def _kept(path: Path, folder: Path) -> KeptPart:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        part = KeptPart(path.relative_to(folder).parts[0], record, path.with_suffix(".png"))
+        int(record["seq"]), int(record["utc_ns"]), Verdict(record["verdict"]), str(record["engine_sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise DataError(f"{path} is no record of lad-edge ({type(exc).__name__}: {exc}); take it out") from exc
+    return part
