@@ -18,17 +18,31 @@ from lad_edge.stream.records import Origin, safe_id
 from lad_edge.values import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import ExitStack
 
+    from lad_edge.dashboard.feed import CameraFeed
     from lad_edge.inspector import Inspector
     from lad_edge.stream.sinks import Sink
 
 # What is told about results, not about judging: it does not change the configuration that a record was made under.
 _NOT_JUDGING = frozenset(
     {"config", "check", "device", "func", "json", "lines", "metrics", "out", "overlays", "quiet", "save", "sync"}
+    | {"dashboard", "dashboard_token_file", "dashboard_labels", "dashboard_shifts"}
 )
 _HOST_PORT = re.compile(r"(?P<host>[^:]*|\[[^\]]+\]):(?P<port>\d{1,5})", re.ASCII)
+
+ADDRESSES = """\
+addresses for --out; options follow a '?' and are joined by '&', {device} and {camera} are filled in:
+  sqlite:FILE              keeps the records, and is where all others are delivered from, also after a restart
+                           max-size=2GB keep=90d when-full=stop|continue reserve=64MiB waiting=20000
+  csv:FILE, jsonl:FILE     a name such as parts-%Y-%m-%d.csv begins a new file each day (UTC); from=now|start
+  images:FOLDER            every NG and UNKNOWN, lossless, with its map; ok=500 keeps one OK in 500
+                           maps=yes|no quota=10GB min-free=1GB
+  mqtt://USER@HOST/TOPIC   TOPIC/result and TOPIC/state; password-file=FILE client-id=ID protocol=5|3.1.1
+  mqtts://HOST/TOPIC       the same over TLS; ca=FILE cert=FILE key=FILE
+  https://HOST/PATH        one POST for each record; secret-file=FILE signs it, timeout=5s ca=FILE cert=FILE key=FILE
+"""
 
 
 def add_out_options(group: argparse._ArgumentGroup) -> None:
@@ -87,8 +101,12 @@ def open_outputs_of(
     say: Callable[[str], None],
     stopped: Callable[[], bool],
     stack: ExitStack,
+    page: Sequence[CameraFeed] = (),
 ) -> list[Sink]:
-    """Sinks for the addresses and for --metrics; the stack closes them. Raises UsageError, SinkError, MissingDependencyError."""
+    """Sinks for the addresses and for --metrics; the stack closes them. Raises UsageError, SinkError, MissingDependencyError.
+
+    page: shows how the outputs are doing.
+    """
     from lad_edge.outputs.opening import open_outputs
 
     addresses = list(filter(is_address, args.out))
@@ -96,6 +114,8 @@ def open_outputs_of(
         return []
     outputs = open_outputs(addresses, _origin(args, inspector, source), say)
     stack.callback(outputs.close, stopped)
+    for feed in page:
+        feed.states = outputs.states
     if args.metrics is None:
         return list(outputs.sinks)
     from lad_edge.outputs.metrics import MetricsServer

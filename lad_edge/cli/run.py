@@ -20,7 +20,7 @@ from lad_edge.cli.arguments import (
     positive_int,
 )
 from lad_edge.cli.lines import Lines, configured, reload_engines
-from lad_edge.cli.outputs import add_out_options, check_out, open_outputs_of, plain_files, verdicts_with_maps
+from lad_edge.cli.outputs import ADDRESSES, add_out_options, check_out, open_outputs_of, plain_files, verdicts_with_maps
 from lad_edge.cli.triggering import add_trigger_options, make_trigger
 from lad_edge.cli.watching import add_dashboard_options, open_dashboard, open_feed
 from lad_edge.errors import UsageError
@@ -59,7 +59,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "run",
         help="judge a camera, a video, a folder of images or a stream",
         description="Judges every frame of a source with an engine.",
-        epilog=_EPILOG,
+        epilog=f"{_EPILOG}\n{ADDRESSES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_options(parser)

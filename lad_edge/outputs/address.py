@@ -131,7 +131,7 @@ def parse(text: str) -> Address:
     path, _, query = text[found.end() :].partition("?")
     if not path:
         raise UsageError(f"{scheme}: needs a path, such as {scheme}:results; came '{text}'")
-    return Address(scheme, unquote(path), _options(scheme, query))
+    return Address(scheme, path, _options(scheme, query))  # not unquoted: % begins a date
 
 
 def _network(scheme: str, text: str) -> Address:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _APPLICATION_ID = 0x4C414445  # "LADE"
 _FORMAT = 1
+_OLDEST_SQLITE = (3, 31, 0)  # with generated columns
 _MAGIC = b"SQLite format 3\0"
 _SIDE_FILES = ("-wal", "-shm")
 _WAL_LIMIT_BYTES = 64 << 20
@@ -106,6 +107,8 @@ class Ledger:
         A damaged file is set aside as `NAME.bad-N`, and `set_aside` names it.
         """
         self.path = path
+        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+            raise SinkError(f"the outbox needs SQLite 3.31 or newer; this Python has {sqlite3.sqlite_version}")
         self._lock = _lock(path)
         self.set_aside: Path | None = None
         self.last_id, self.first_id = 0, 1

@@ -32,7 +32,7 @@ def test_an_address_is_taken_apart() -> None:
     assert (address.scheme, address.host, address.port, address.path) == ("mqtts", "::1", 8884, "line3/{camera}")
     assert (address.user, address.password, address.options) == ("bob", "p@ss", {"client-id": "box", "from": "start"})
     assert address.loopback
-    assert parse("csv:/var/parts/%25Y.csv?from=now").path == "/var/parts/%Y.csv"
+    assert parse("csv:/var/parts/%Y%m%d.csv?from=now").path == "/var/parts/%Y%m%d.csv"
 
 
 def test_no_password_is_shown() -> None:

@@ -62,7 +62,7 @@ def test_a_dated_path_begins_a_new_file_each_day(tmp_path: Path, outbox: Outbox)
     some = records(
         outbox, *(replace(result, utc_ns=result.utc_ns + result.seq * DAY_NS // 2) for result in results(1, 4))
     )
-    output = FileOutput(parse(f"csv:{tmp_path}/%25Y/%25m-%25d.csv"), Table())
+    output = FileOutput(parse(f"csv:{tmp_path}/%Y/%m-%d.csv"), Table())
     output.deliver(some)
     output.close()
     files = sorted((tmp_path / "2025").iterdir())
