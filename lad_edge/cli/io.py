@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import socket
 import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from lad_edge.cli.arguments import add_json, duration_ms, positive_duration_ms, positive_int, print_json
 from lad_edge.errors import SinkError, UsageError
+from lad_edge.stream.records import Origin, safe_id, to_json_line
+from lad_edge.values import Reason, Result, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,12 +26,14 @@ examples:
   lad-edge io list
   lad-edge io diagram --map
   lad-edge io test modbus://10.0.7.20:502
+  lad-edge io test mqtts://broker/line3?ca=ca.pem
   lad-edge io fake-plc modbus://127.0.0.1:1502 --parts 100 --interval 50ms
 
 The line is on the other side: lad-edge run --engine part.lad --camera 0 --plc modbus://127.0.0.1:1502
 """
 
 _BEATS_S = 0.6  # two heartbeats
+_TEST_RESULT = Result(1, "io-test", Verdict.UNKNOWN, (Reason.STARTING,), 0, 0, detail="a test of lad-edge io, no part")
 _BUSES = {  # scheme → (module that it needs, extra, what it is)
     "modbus": ("pymodbus", "modbus", "Modbus TCP server: the handshake as registers"),
     "opcua": ("asyncua", "opcua", "OPC UA server: the handshake as nodes, methods and events"),
@@ -57,8 +63,14 @@ def _add_list(tools: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _add_test(tools: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = tools.add_parser("test", help="connect to a line as its PLC does, write and read one value")
-    parser.add_argument("uri", metavar="URI", help="modbus://HOST:PORT or opcua://HOST:PORT")
+    parser = tools.add_parser(
+        "test",
+        help="connect to a line as its PLC does, or to an output as the line does",
+        description="A line: one value is written and read, the heartbeat watched. An output: it gets one record, UNKNOWN, of io-test.",
+    )
+    parser.add_argument(
+        "uri", metavar="URI", help="modbus://HOST:PORT, opcua://HOST:PORT, or an output: mqtt://…, https://…"
+    )
     add_json(parser, "what was found as JSON")
     parser.set_defaults(func=test)
 
@@ -123,13 +135,12 @@ def diagram(args: argparse.Namespace) -> int:
 
 
 def test(args: argparse.Namespace) -> int:
-    """Connects once; the error of a line that is not there says so."""
-    address = _address(args.uri)
-    found = dict(_try_modbus(address) if address.scheme == "modbus" else _try_opcua(address))
+    """Connects once; the error of one that is not there says so."""
+    name, found = _try_plc(args.uri) if args.uri.partition(":")[0] in _BUSES else _try_output(args.uri)
     if args.json:
-        print_json({"address": str(address), **found})
+        print_json({"address": name, **found})
     else:
-        print(f"{address} works: {', '.join(f'{name} {value}' for name, value in found.items())}")
+        print(f"{name} works: {', '.join(f'{what} {value}' for what, value in found.items())}")
     return 0
 
 
@@ -155,6 +166,31 @@ def _address(uri: str) -> PlcAddress:
     from lad_edge.plc.uri import parse
 
     return parse(uri, option="URI")
+
+
+def _try_plc(uri: str) -> tuple[str, dict[str, object]]:
+    address = _address(uri)
+    return str(address), dict(_try_modbus(address) if address.scheme == "modbus" else _try_opcua(address))
+
+
+def _try_output(uri: str) -> tuple[str, dict[str, object]]:
+    """Delivers one record. Raises UsageError, DeliveryError."""
+    from lad_edge.outputs.address import NETWORK, parse
+    from lad_edge.outputs.ledger import Stored
+    from lad_edge.outputs.opening import OUTPUTS
+
+    address = parse(uri)
+    if address.scheme not in NETWORK:
+        raise UsageError(f"io test tries {', '.join((*_BUSES, *sorted(NETWORK)))}; files need no test: came '{uri}'")
+    origin = Origin(safe_id(socket.gethostname()), "io-test", uuid4().hex)
+    output = OUTPUTS[address.scheme](address.filled(origin), origin)
+    start_s = time.perf_counter()
+    try:
+        output.open()
+        output.deliver([Stored(1, to_json_line(_TEST_RESULT, origin).rstrip("\n"), 0.0)])
+    finally:
+        output.close()
+    return address.name, {"acknowledged_ms": round((time.perf_counter() - start_s) * 1e3, 2)}
 
 
 def _try_modbus(address: PlcAddress) -> Iterator[tuple[str, object]]:

@@ -196,9 +196,9 @@ def decode(words: Sequence[int]) -> dict[str, Any]:
 
 
 def _percentiles(values_ms: Sequence[float]) -> dict[str, float]:
-    """p50, p99 and max: nearest rank."""
+    """p50, p95, p99 and max: nearest rank."""
     if not values_ms:
         return {}
     ranked = sorted(values_ms)
-    nearest = {f"p{q}": ranked[math.ceil(q / 100 * len(ranked)) - 1] for q in (50, 99)}
+    nearest = {f"p{q}": ranked[math.ceil(q / 100 * len(ranked)) - 1] for q in (50, 95, 99)}
     return {name: round(value, 3) for name, value in (nearest | {"max": ranked[-1]}).items()}

@@ -209,6 +209,7 @@ class Parts:
         self._next_seq += 1
         self.triggered += 1
         self._open.append(part)
+        self._changed.notify_all()  # its deadline may be the next one
         return part
 
     def _add(self, part: Part, frame: Frame) -> None:

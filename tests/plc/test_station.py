@@ -1,0 +1,49 @@
+"""What a PLC's trigger needs of the parts of a line."""
+
+from __future__ import annotations
+
+import threading
+
+from lad_edge.stream.parts import Part, Parts
+from lad_edge.values import Reason, Result, Verdict
+
+WAIT_S = 20.0
+
+
+def unjudged(part: Part, reason: Reason, detail: str) -> Result:
+    return Result(part.seq, "", Verdict.UNKNOWN, (reason,), 0, 0, detail=detail, part_id=part.part_id)
+
+
+def test_a_refused_part_is_settled_at_once_and_leaves_in_its_turn() -> None:
+    parts = Parts(1, unjudged, wait_when_full=False)
+    first = parts.trigger("first")
+    second = parts.refuse("second", Reason.CAMERA_BUSY, "busy")
+    assert first is not None
+    assert second is not None
+    assert second.result == unjudged(second, Reason.CAMERA_BUSY, "busy")
+    assert parts.leave() is None
+    parts.settle_all(Reason.STOPPING, "stopped")
+    assert [parts.leave(), parts.leave()] == [first, second]
+    assert parts.triggered == 2
+
+
+def test_nothing_is_refused_once_the_line_ends() -> None:
+    parts = Parts(1, unjudged, wait_when_full=False)
+    parts.close()
+    assert parts.refuse("late", Reason.CAMERA_BUSY, "busy") is None
+    assert parts.triggered == 0
+
+
+def test_a_trigger_wakes_who_watches_deadlines() -> None:
+    parts, woken = Parts(1, unjudged, wait_when_full=False), threading.Event()
+
+    def watch() -> None:
+        parts.wait_for_change(WAIT_S)
+        woken.set()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    while not woken.wait(0.01) and parts.triggered < 100:
+        parts.trigger()
+    assert parts.triggered < 100, "no trigger was noticed"
+    watcher.join(WAIT_S)
