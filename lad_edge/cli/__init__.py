@@ -41,6 +41,7 @@ VERBS = {
     "replay": ("lad_edge.cli.replay", "judge recorded parts again and compare"),
     "service": ("lad_edge.cli.service", "run a line at boot, as a hardened systemd service"),
     "io": ("lad_edge.cli.io", "try PLCs and outputs: a fake PLC, a test of an address, the handshake's timing"),
+    "camera": ("lad_edge.cli.camera", "list cameras, look through one, check its connection"),
     "doctor": ("lad_edge.cli.doctor", "check that this machine can run engines"),
 }
 

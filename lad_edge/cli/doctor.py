@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     for finding in _examine():
         findings.append(finding)
         if not args.json:
-            print(_line(finding), flush=True)
+            print(finding_line(finding), flush=True)
     healthy = all(finding.status != "fail" for finding in findings)
     if args.json:
         print_json({"healthy": healthy, "findings": [finding.as_dict() for finding in findings]})
@@ -62,7 +62,8 @@ def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Find
         yield Finding(name, "fail", f"{type(exc).__name__}: {exc}", "pip install --force-reinstall lad-edge")
 
 
-def _line(finding: Finding) -> str:
+def finding_line(finding: Finding) -> str:
+    """What a person reads: the mark, the name, what was found, and what to do."""
     colour, mark = _MARKS[finding.status]
     shown = f"{colour}{mark}\033[0m" if sys.stdout.isatty() else mark
     remedy = f"\n       → {finding.remedy}" if finding.remedy else ""
