@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_environment import ROOT, python_of
+from benchmarks.gpu_environment import ROOT, python_of, variables
 from benchmarks.gpu_step import FAILED, NO_GPU, PASSED, STATES
 from benchmarks.report import about, table, write
 
@@ -118,7 +118,8 @@ class Check:
 
     def _ended(self, command: Sequence[str], limit_s: float, log: Any) -> str:
         """How a process and its children came to their end."""
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        options: dict[str, Any] = {"cwd": ROOT, "env": variables(), "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(command, stdout=log, start_new_session=True, **options)
         try:
             return STATES.get(process.wait(limit_s), STATES[FAILED])
         except subprocess.TimeoutExpired:

@@ -26,10 +26,9 @@ def main() -> None:
     """Ceilings first, then each kernel with its own try."""
     args = _arguments()
     step = Step(args.place)
-    rates = step.ask(CEILINGS, ceilings)
     if args.once:
         step.ask("launches", run_once)
-    elif rates is not None:
+    elif (rates := step.ask(CEILINGS, ceilings)) is not None:
         measure_all(step, rates)
     leave(step)
 

@@ -19,8 +19,15 @@ from benchmarks.gpu_step import Place, Step, leave, require_gpu, step_arguments
 from benchmarks.peer import in_turns
 from benchmarks.report import percentiles, table
 
-PEERS = ("torch eager f32", "torch eager f16", "torch compiled f32", "torch compiled f16", "onnxruntime f32")
-REHEARSED = ("torch eager f32", "onnxruntime f32")
+PEERS = (
+    "torch eager f32",
+    "torch eager f16",
+    "torch compiled f32",
+    "torch compiled f16",
+    "onnxruntime f32",
+    "onnxruntime f16",
+)
+REHEARSED = ("torch eager f32", "onnxruntime f16")
 
 
 def main() -> None:

@@ -83,14 +83,16 @@ def by_torch(name: str, work: Path, device: str, *, half: bool, compiled: bool) 
     return maps
 
 
-def by_onnxruntime(opened: bundle.Bundle, device: str) -> Maps:
-    """The exported network as `InferenceSession.run` takes it."""
+def by_onnxruntime(opened: bundle.Bundle, device: str, *, half: bool) -> Maps:
+    """The exported network as `InferenceSession.run` takes it; in f16 as `lad-edge build` rounds it."""
     import onnxruntime
+    from lad_edge.export.half import to_half  # type: ignore[import-not-found,unused-ignore]
 
     provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
     if device == "cuda" and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()
-    session = onnxruntime.InferenceSession(bytes(opened.sources()[GRAPH][1]), providers=[provider])
+    network = bytes(opened.sources()[GRAPH][1])
+    session = onnxruntime.InferenceSession(to_half(network) if half else network, providers=[provider])
     if session.get_providers()[0] != provider:
         raise RuntimeError(f"ONNX Runtime runs it on {session.get_providers()}")
 
@@ -133,7 +135,11 @@ def _peers(opened: bundle.Bundle, work: Path, device: str) -> dict[str, Callable
         for compiled in (False, True)
         for half in (False, True)
     }
-    return {**torch, "onnxruntime f32": partial(by_onnxruntime, opened, device)}
+    runtimes = {
+        f"onnxruntime {'f16' if half else 'f32'}": partial(by_onnxruntime, opened, device, half=half)
+        for half in (False, True)
+    }
+    return {**torch, **runtimes}
 
 
 if __name__ == "__main__":

@@ -126,5 +126,5 @@ def test_a_rehearsal_does_what_a_cpu_can_do_of_each_step(tmp_path: Path) -> None
         assert found["questions"]["parity, stream"]["verdicts_equal"] == 8
         assert found["questions"]["CUDA graph"]["calls"] >= 1
     latency = written["peer"]["found"]["latency_ms"]
-    assert set(latency) == {"status", "lad-edge lad", "torch eager f32", "onnxruntime f32"}
+    assert set(latency) == {"status", "lad-edge lad", "torch eager f32", "onnxruntime f16"}
     assert "| torch eager f32" in done.stdout
