@@ -12,11 +12,13 @@ import os
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from Cython.Build import cythonize
 from pybind11 import get_include as pybind11_include
+from pybind11.setup_helpers import ParallelCompile
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.modified import newer_group
@@ -108,7 +110,8 @@ class BuildNative(build_ext):
     def build_extension(self, ext: Extension) -> None:
         """Compile one extension."""
         if ext.name.endswith("._cuda"):
-            ext.extra_objects = [self.compile_cuda(CUDA, source) for source in CUDA_SOURCES]
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                ext.extra_objects = list(pool.map(lambda source: self.compile_cuda(CUDA, source), CUDA_SOURCES))
         super().build_extension(ext)
 
     def compile_cuda(self, cuda: CudaToolkit, source: Path) -> str:
@@ -172,6 +175,7 @@ def cython_extensions() -> list[Extension]:
 
 
 CUDA = find_cuda() if CUDA_SOURCES else None
+ParallelCompile().install()  # one compiler for each core
 
 setup(
     ext_modules=[cpu_extension(), *cython_extensions(), *([cuda_extension(CUDA)] if CUDA else [])],
