@@ -6,18 +6,21 @@ With good pictures the scores that the threshold rests on are measured again, by
 from __future__ import annotations
 
 import argparse
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lad_edge.bundle import Bundle, Policy, read, replace_threshold
+from lad_edge.bundle import Bundle, Change, Manifest, Policy, changed, put_in_place, read, rethresholded, write
 from lad_edge.cli.arguments import add_engine_options, add_json, print_json
 from lad_edge.cli.judging import frames_of, score_of
 from lad_edge.errors import UsageError
 from lad_edge.thresholds import POLICY_HELP, Threshold, choose, parse_policy
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from lad_edge.sources.source import Source
@@ -35,7 +38,7 @@ examples:
 
 The scores of the good validation images stand in the file, for each precision; no image and no training is needed. --good replaces those
 of the precision that runs here by the scores of other good pictures, which no training has seen: after a change of light or camera, or
-for a plan whose precision nobody has calibrated.
+for a plan whose precision nobody has calibrated. 'lad-edge feedback rollback part.lad' takes back what was done to the file itself.
 """
 
 
@@ -50,7 +53,13 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     parser.add_argument("file", type=Path, metavar="X.lad", help="or a plan")
     parser.add_argument("--policy", required=True, metavar="POLICY", help=POLICY_HELP.replace("%", "%%"))
-    parser.add_argument("-o", "--out", type=Path, metavar="Y.lad", help="default: the file itself, replaced at once")
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        metavar="Y.lad",
+        help="default: the file itself, replaced at once; the old one is kept beside it",
+    )
     parser.add_argument(
         "--good", metavar="FOLDER|VIDEO", help="pictures of good parts: measure their scores by the engine first"
     )
@@ -67,7 +76,9 @@ def run(args: argparse.Namespace) -> int:
     scores = measured or {name: bundle.scores(name) for name in bundle.manifest.calibrations}
     chosen = {name: choose(values, policy, parameter) for name, values in scores.items()}
     thresholds = {name: _for_bundle(threshold) for name, threshold in chosen.items()}
-    sha256 = replace_threshold(args.file, out, thresholds, measured)
+    manifest, tensors = rethresholded(bundle, thresholds, measured)
+    in_place = args.out is None
+    sha256 = _in_place(bundle, manifest, tensors, args.policy) if in_place else write(out, manifest, tensors)
     if args.json:
         print_json({"path": str(out), "sha256": sha256, "thresholds": _document(bundle, chosen)})
     else:
@@ -75,6 +86,19 @@ def run(args: argparse.Namespace) -> int:
             old = bundle.manifest.calibrations[precision].threshold
             print(f"{out}: {precision}: threshold {old:.6g} → {threshold.value:.6g} ({threshold.statement})")
     return 0
+
+
+def _in_place(old: Bundle, manifest: Manifest, tensors: Mapping[str, NDArray[Any]], policy: str) -> str:
+    """Replaces the file, keeps the old one beside it, and says so in the manifest: 'feedback rollback' undoes it. Returns the sha256."""
+    file = old.path
+    change = Change(old.sha256, datetime.now(timezone.utc).isoformat(timespec="seconds"), f"calibrate {policy}")
+    proposal = file.with_name(f".{file.name}.calibrated")
+    try:
+        sha256 = write(proposal, changed(manifest, change), tensors)
+        put_in_place(proposal, file)
+    finally:
+        proposal.unlink(missing_ok=True)  # there is one only after a failure
+    return sha256
 
 
 def _measured(bundle: Bundle, args: argparse.Namespace) -> dict[str, NDArray[np.float64]]:

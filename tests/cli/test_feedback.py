@@ -135,6 +135,16 @@ def test_a_proposal_for_an_engine_that_has_changed_since_is_refused(line: Path, 
     assert "it has changed since; propose again" in capfd.readouterr().err
 
 
+def test_what_calibrate_did_to_a_file_is_taken_back(line: Path) -> None:
+    before = (line / "part.lad").read_bytes()
+    assert main(["calibrate", str(line / "part.lad"), "--policy", "quantile:0.5"]) == 0
+    change = bundles.change_of(bundles.read(line / "part.lad").manifest)
+    assert change is not None
+    assert change.why == "calibrate quantile:0.5"
+    assert feedback("rollback", line / "part.lad") == 0
+    assert (line / "part.lad").read_bytes() == before
+
+
 def test_an_engine_that_was_made_from_no_other_cannot_go_back(line: Path, capfd: Show) -> None:
     assert feedback("rollback", line / "part.lad") == 1
     assert "there is nothing to go back to" in capfd.readouterr().err

@@ -334,7 +334,23 @@ def test_a_stream_that_dies_says_where_the_pictures_lie_and_how_to_go_on(
     good.mkdir()
     for seed in range(5):
         cv2.imwrite(str(good / f"{seed}.png"), tiny.good_picture(2000 + seed))
-    words = ("--source", good, "--leave-out", "3.png", "--threads", 1, "--every", "20ms", "--good", 200, "-o", out)
+    words = (
+        "--source",
+        good,
+        "--leave-out",
+        "3.png",
+        "--register",
+        "20%",
+        "--no-gates",
+        "--threads",
+        1,
+        "--every",
+        "20ms",
+        "--good",
+        200,
+        "-o",
+        out,
+    )
     with serving(frames=12, pause_s=0.05) as server:
         threading.Thread(target=lambda: server.sent.wait() and server.release.set()).start()
         assert teach(*words, "--source", server.url) == 5
@@ -353,8 +369,10 @@ def test_a_stream_that_dies_says_where_the_pictures_lie_and_how_to_go_on(
         words_to_go_on[words_to_go_on.index("--good") + 1] = "2"
         assert teach(*words_to_go_on) == 0
     assert len(list(folder.iterdir())) == taken + 2
-    parts = bundles.read(out).manifest.parameters["parts"]
-    assert len(parts) == taken + 2 + 4  # type: ignore[arg-type]
+    manifest = bundles.read(out).manifest
+    assert len(manifest.parameters["parts"]) == taken + 2 + 4  # type: ignore[arg-type]
+    assert manifest.gates is None
+    assert manifest.registration is not None
 
 
 def test_pictures_of_another_lesson_are_left_alone(good: Path, out: Path, capfd: Show) -> None:
