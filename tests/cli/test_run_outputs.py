@@ -147,3 +147,16 @@ def test_a_process_that_ends_at_any_moment_leaves_whole_records_and_the_next_goe
     assert run(tiny_bundle, pictures, *outs[:-1]) == 0
     assert [seq for (seq,) in rows(tmp_path / "r.sqlite", "seq")] == list(range(1, len(ended) + 7))
     assert verify(tmp_path / "r.sqlite") == len(ended) + 6
+
+
+def test_several_cameras_of_one_file_keep_their_records_apart(
+    tiny_bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "line.toml"
+    cameras = "".join(f'[[camera]]\nname = "{name}"\nsource = "{pictures}"\n' for name in ("top", "side"))
+    outs = [f"{kind}:{tmp_path}/{{camera}}.{kind}" for kind in ("sqlite", "csv")]
+    config.write_text(f'engine = "{tiny_bundle}"\nquiet = true\nout = {json.dumps(outs)}\n{cameras}')
+    assert main(["run", "-c", str(config)]) == 0
+    for name in ("top", "side"):
+        assert rows(tmp_path / f"{name}.sqlite", "camera_id, seq") == [(name, seq) for seq in range(1, 7)]
+        assert len((tmp_path / f"{name}.csv").read_text().splitlines()) == 7
