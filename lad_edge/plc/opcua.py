@@ -82,7 +82,8 @@ class OpcUaServer:
         if not address.loopback:
             notice(f"{address}: signed and encrypted, for {len(self._users)} user(s)")
         self.port: int = self._server.bserver.port
-        self._thread.every(HEARTBEAT_S, beat)
+        self._beat = beat
+        self._thread.every(HEARTBEAT_S, self._tick)
 
     def publish(self) -> None:
         """Writes what has changed, soon, on the server's own thread."""
@@ -91,7 +92,7 @@ class OpcUaServer:
     def close(self) -> None:
         """Ends all sessions."""
         with suppress(TimeoutError):
-            self._thread.run(self._server.stop(), _STOP_S)
+            self._thread.run(self._stop(), _STOP_S)
         self._thread.close()
 
     async def _open(self) -> None:
@@ -105,6 +106,18 @@ class OpcUaServer:
         await secure(server, self._address, self._users)
         await self._add_nodes(server)
         await server.start()
+
+    def _tick(self) -> None:
+        """Cuts off clients that announce a message without end: asyncua looks at its limits when it has collected all of it."""
+        self._beat()
+        for client in list(self._server.bserver.clients):
+            if len(client._buffer) > _MOST_BYTES:
+                client.transport.abort()
+
+    async def _stop(self) -> None:
+        clock, self._server.iserver.time_task = self._server.iserver.time_task, None
+        clock.cancel()  # asyncua would wait for its next second
+        await self._server.stop()
 
     def _limit(self, server: Server) -> None:
         server.limits = TransportLimits(_CHUNK_BYTES, _CHUNK_BYTES, _MOST_BYTES // _CHUNK_BYTES + 1, _MOST_BYTES)

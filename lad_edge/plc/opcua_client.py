@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lad_edge.plc.uri import PlcAddress
 
 _TIMEOUT_S = 5.0
+_SESSION_MS = 30_000  # the server grants no more
 _READ = {"ready": "Ready", "triggers": "Triggers", "error_code": "ErrorCode"}
 
 
@@ -52,7 +53,7 @@ async def connect(address: PlcAddress) -> Client:
     """A client that connects in `async with`."""
     host = f"[{address.host}]" if ":" in address.host else address.host
     client = Client(f"opc.tcp://{host}:{address.port}/", timeout=_TIMEOUT_S)
-    client.application_uri = APPLICATION_URI
+    client.application_uri, client.session_timeout = APPLICATION_URI, _SESSION_MS
     if address.users is not None:
         name, password = next(iter(read_users(address).items()))
         client.set_user(name)

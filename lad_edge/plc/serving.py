@@ -43,8 +43,8 @@ class LoopThread:
         """Calls it on the loop again and again, until the end."""
 
         def again() -> None:
-            call()
             self.loop.call_later(period_s, again)
+            call()
 
         self.soon(again)
 

@@ -16,7 +16,7 @@ from stations import Station, station, wait_for
 
 from lad_edge.errors import UsageError
 from lad_edge.inspector import Inspector, Options
-from lad_edge.plc import open_plc
+from lad_edge.plc import modbus, open_plc
 from lad_edge.plc.modbus_client import ModbusClient, ModbusError
 from lad_edge.plc.registers import ACK_BIT, HOLDING_WORDS, INPUT_WORDS, SIGNALS, TRIGGER_BIT, words_of
 from lad_edge.plc.witness import Witness, decode
@@ -112,6 +112,23 @@ def test_of_two_plcs_one_writes_and_both_read(running: Station, client: ModbusCl
     with connect(running) as successor:
         wait_for(lambda: accepted(successor, CONTROL, [ACK_BIT]))
         assert not look(successor)["RESULT_VALID"]
+
+
+def test_a_plc_that_has_fallen_silent_makes_room(
+    running: Station, client: ModbusClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.write(CONTROL, [0])
+    monkeypatch.setattr(modbus, "_OWNER_S", 0.1)
+    with connect(running) as successor:
+        wait_for(lambda: accepted(successor, CONTROL, [0]))
+        with pytest.raises(ModbusError, match="another PLC writes"):
+            client.write(CONTROL, [TRIGGER_BIT])
+
+
+def test_a_connection_that_says_nothing_is_closed(running: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modbus, "_IDLE_S", 0.1)
+    with socket.create_connection(("127.0.0.1", running.plc.port), 5.0) as silent:
+        assert silent.recv(1) == b""
 
 
 def accepted(client: ModbusClient, address: int, values: list[int]) -> bool:

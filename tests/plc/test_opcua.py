@@ -176,6 +176,19 @@ def test_a_silent_client_does_not_hold_the_line_up(running: Station) -> None:
         one.close()
 
 
+def test_a_message_without_end_is_cut_off(running: Station) -> None:
+    with socket.create_connection(("127.0.0.1", running.plc.port), WAIT_S) as hostile:
+        hostile.sendall(b"HELF\xff\xff\xff\x7f" + bytes(2 << 20))
+        assert ends(hostile)
+
+
+def ends(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
 @pytest.fixture
 def users(tmp_path: Path) -> Path:
     path = tmp_path / "users"
