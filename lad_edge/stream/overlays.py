@@ -153,6 +153,12 @@ def _palette() -> tuple[Image, NDArray[np.float32]]:
 _COLOUR, _OPACITY = _palette()
 
 
+def heat_bgra(anomaly_map: NDArray[np.float32], threshold: float, span: float | None = None) -> Image:
+    """(h, w, 4) uint8 BGRA: the heat alone, to lay over a picture elsewhere; see `heat_level`."""
+    level = heat_level(anomaly_map, threshold, span)
+    return np.dstack([_COLOUR[level], np.rint(255 * _OPACITY[level]).astype(np.uint8)])
+
+
 def as_bgr(frame: Frame) -> Image:
     """The picture of a frame of any format as (H, W, 3) uint8."""
     image = np.asarray(frame.image)

@@ -1,0 +1,113 @@
+"""--dashboard of `lad-edge run`: words go in, the operator's page and a sink for each line come out."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lad_edge.cli.outputs import host_port
+from lad_edge.errors import SinkError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import ExitStack
+
+    from lad_edge.dashboard.feed import CameraFeed, Dashboard
+    from lad_edge.inspector import Inspector
+
+_LEAST_TOKEN = 16
+_SETTINGS = ("dashboard", "dashboard_token_file", "dashboard_labels", "dashboard_shifts")
+
+
+def add_dashboard_options(parser: argparse.ArgumentParser) -> None:
+    """The flags."""
+    group = parser.add_argument_group("the operator's page")
+    group.add_argument(
+        "--dashboard", type=host_port, metavar="HOST:PORT", help="serve it there, such as :8600 on this machine only"
+    )
+    group.add_argument(
+        "--dashboard-token-file",
+        type=Path,
+        metavar="FILE",
+        help="whoever looks gives this token; a must for other machines",
+    )
+    group.add_argument(
+        "--dashboard-labels",
+        type=Path,
+        metavar="FOLDER",
+        help="keep what operators say with 'false reject' and 'missed'",
+    )
+    group.add_argument(
+        "--dashboard-shifts",
+        type=shift_hours,
+        default=(6, 14, 22),
+        metavar="H,H,H",
+        help="hours of the day at which shifts begin; default: 6,14,22",
+    )
+
+
+def shift_hours(text: str) -> tuple[int, ...]:
+    """`6,14,22` → hours."""
+    words = text.split(",")
+    if not all(word.strip().isdecimal() and int(word) < 24 for word in words):
+        raise argparse.ArgumentTypeError(f"expected hours of the day, such as 6,14,22; came '{text}'")
+    return tuple(sorted({int(word) for word in words}))
+
+
+def read_token(path: Path) -> str:
+    """Raises UsageError."""
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"--dashboard-token-file {path} cannot be read: {exc}") from exc
+    if len(token) < _LEAST_TOKEN:
+        raise UsageError(
+            f"--dashboard-token-file {path}: a token has {_LEAST_TOKEN} characters at least; make one: openssl rand -hex 32"
+        )
+    return token
+
+
+@contextmanager
+def open_dashboard(told: Sequence[argparse.Namespace], notice: Callable[[str], None]) -> Iterator[Dashboard | None]:
+    """The page of all these lines, or None when nobody asked for it. Raises UsageError, SinkError, MissingDependencyError."""
+    args = told[0]
+    if any(getattr(each, name) != getattr(args, name) for each in told for name in _SETTINGS):
+        raise UsageError("there is one page for all cameras: write its settings above the first [[camera]]")
+    if args.dashboard is None:
+        yield None
+        return
+    from lad_edge.dashboard.feed import Dashboard
+    from lad_edge.dashboard.process import Settings
+
+    token = None if args.dashboard_token_file is None else read_token(args.dashboard_token_file)
+    labels = "" if args.dashboard_labels is None else str(args.dashboard_labels.resolve())
+    host, port = args.dashboard
+    try:
+        dashboard = Dashboard(Settings(host, port, token, labels), notice)
+    except OSError as exc:
+        raise SinkError(f"--dashboard: its process does not come up: {exc}") from exc
+    notice(f"the operator's page: http://{host}:{dashboard.port}")
+    try:
+        yield dashboard
+    finally:
+        dashboard.close()
+
+
+def open_feed(
+    dashboard: Dashboard | None, args: argparse.Namespace, inspector: Inspector, source: str, stack: ExitStack
+) -> list[CameraFeed]:
+    """The sink that shows this line on the page; none without a page."""
+    if dashboard is None:
+        return []
+    from lad_edge.dashboard.feed import CameraFeed
+    from lad_edge.stream.overlays import heat_span
+
+    manifest = inspector.bundle.manifest
+    about = {"engine": manifest.name, "source": source, "deadline_ms": args.deadline}
+    span = heat_span(inspector.bundle.scores(inspector.runtime.precision), inspector.threshold)
+    feed = CameraFeed(args.name or "camera", about, manifest.contract.roi, span, args.dashboard_shifts)
+    stack.callback(feed.close)
+    dashboard.add(feed)
+    return [feed]
