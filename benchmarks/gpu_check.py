@@ -56,7 +56,7 @@ WAVES: tuple[tuple[StepToRun, ...], ...] = (
     (StepToRun("kernels", "gpu_kernels", 60),),
     (StepToRun("plans", "gpu_plans", 150),),
     (StepToRun("frames", "gpu_frames", 150),),
-    (StepToRun("peer", "gpu_peer", 120),),
+    (StepToRun("peer", "gpu_peer", 150),),
 )
 
 

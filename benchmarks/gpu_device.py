@@ -74,6 +74,7 @@ class Gpu:
         """µs of one launch, by CUDA events around each of so many replays of a CUDA graph of many launches."""
         cuda = self.torch.cuda
         graph = cuda.CUDAGraph()
+        cuda.synchronize()  # what others made on their streams is there
         with cuda.stream(self.cuda_stream):
             enqueue()  # loads the kernel
             launches = int(REPLAY_MS / max(self._elapsed_ms(enqueue), REPLAY_MS / MOST_LAUNCHES)) or 1

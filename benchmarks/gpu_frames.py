@@ -32,7 +32,6 @@ from lad_edge.cli.arguments import keep_warm_s
 from lad_edge.errors import EngineError
 from lad_edge.inspector import Inspector, Options
 from lad_edge.runtime import Runtime
-from lad_edge.values import Verdict
 
 
 @dataclass(frozen=True)
@@ -81,48 +80,45 @@ def measure(step: Step, made: Path, *, pauses: bool) -> None:
     place, opened = step.place, bundle.read(made)
     if not place.rehearse and step.ask("gpu", _need_gpu) is None:
         return
-    options = options_for(opened, place.device)
-    pictures = pictures_for(opened, place.work)
+    options, pictures = options_for(opened, place.device), pictures_for(opened, place.work)
     pace = REHEARSAL if place.rehearse else Pace()
     truth = expected_file(engine_file(made.name.split(".")[0], place.work))
     for mode, captured in (("CUDA graph", True), ("stream", False)):
-        way = replace(options, cuda_graph=captured)
-        if step.ask(f"parity, {mode}", partial(parity, opened, way, truth, pictures)) is not None:
-            step.ask(mode, partial(whole_frames, opened, way, pictures, pace))
-    if pauses:
-        for pause, warm in itertools.product(pace.pauses, ("off", "auto")):
-            question = f"pause {pause}, keep-warm {warm}"
-            step.ask(question, partial(after_pauses, opened, options, pictures, pace, pause, warm))
-    for mode, captured in (("bare, enqueued", False), ("bare, captured", True)):
-        step.ask(mode, partial(bare_engine, opened, options, pace, captured=captured))
+        with ExitStack() as stack:
+            inspector = _opened(step, mode, opened, replace(options, cuda_graph=captured), stack)
+            if inspector is None:
+                continue
+            if step.ask(f"parity, {mode}", partial(parity, inspector, truth, pictures)) is not None:
+                step.ask(mode, partial(whole_frames, inspector, pictures, pace))
+            for pause, warm in itertools.product(pace.pauses if pauses and captured else (), ("off", "auto")):
+                question = f"pause {pause}, keep-warm {warm}"
+                step.ask(question, partial(after_pauses, inspector, pictures, *pace.pauses[pause], warm))
+            if not captured:  # a capture that breaks down is the last that is asked
+                step.ask("bare, enqueued", partial(bare_engine, inspector, pace, captured=False))
+                step.ask("bare, captured", partial(bare_engine, inspector, pace, captured=True))
 
 
 def options_for(opened: bundle.Bundle, device: str) -> Options:
-    """A plan as it was built; a portable file in f32, on a GPU by ONNX Runtime CUDA. No maps are copied."""
+    """A plan as it was built; a portable file in f32, on a GPU by ONNX Runtime CUDA."""
     if opened.manifest.device is not None:
-        return Options(maps_for=frozenset())
-    return Options(runtime="onnxruntime_cuda" if device == "cuda" else None, precision="f32", maps_for=frozenset())
+        return Options()
+    return Options(runtime="onnxruntime_cuda" if device == "cuda" else None, precision="f32")
 
 
-def parity(opened: bundle.Bundle, options: Options, truth: Path, pictures: list[np.ndarray]) -> dict[str, object]:
-    """Scores, maps and verdicts beside the CPU's; the golden frames are judged when the engine opens. Raises AssertionError."""
-    known = np.load(truth)
-    with Inspector(opened, replace(options, maps_for=frozenset(Verdict))) as inspector:
-        results, threshold = [inspector(picture) for picture in pictures], inspector.threshold
-        ran = f"{inspector.runtime.name} {inspector.runtime.version} {inspector.runtime.precision}"
-        allowed = TOLERANCE[inspector.runtime.precision]
+def parity(inspector: Inspector, truth: Path, pictures: list[np.ndarray]) -> dict[str, object]:
+    """Scores, maps and verdicts beside the CPU's. Raises AssertionError where a score is off."""
+    known, threshold = np.load(truth), inspector.threshold
+    results = [inspector(picture) for picture in pictures]
     if any(result.score is None for result in results):
         raise AssertionError(f"a picture was not scored: {next(r.detail for r in results if r.score is None)}")
     scores = np.array([result.score for result in results], np.float64)
-    scale = np.maximum(np.abs(known["scores"]), abs(threshold))
-    errors = np.abs(scores - known["scores"]) / scale
+    errors = np.abs(scores - known["scores"]) / np.maximum(np.abs(known["scores"]), abs(threshold))
+    allowed = TOLERANCE[inspector.runtime.precision]
+    if not errors.max() <= allowed:
+        raise AssertionError(f"scores differ from the CPU's by {errors.max():.2g}, expected {allowed:g}")
     maps = np.stack([np.asarray(result.anomaly_map) for result in results])
     spread = float(known["maps"].max() - known["maps"].min())
-    if not errors.max() <= allowed:
-        raise AssertionError(f"{ran}: scores differ from the CPU's by {errors.max():.2g}, expected {allowed:g}")
     return {
-        "ran": ran,
-        "golden_frames": len(opened.golden_frames),
         "pictures": len(pictures),
         "score_error": float(f"{errors.max():.3g}"),
         "map_error": float(f"{np.abs(maps - known['maps']).max() / spread:.3g}"),
@@ -130,58 +126,67 @@ def parity(opened: bundle.Bundle, options: Options, truth: Path, pictures: list[
     }
 
 
-def whole_frames(opened: bundle.Bundle, options: Options, pictures: list[np.ndarray], pace: Pace) -> dict[str, object]:
+def whole_frames(inspector: Inspector, pictures: list[np.ndarray], pace: Pace) -> dict[str, object]:
     """Serial latency without pauses, ms, and the medians of its stages."""
-    with Inspector(opened, options) as inspector:
-        judge = _judge(inspector, pictures)
-        for _ in range(pace.warm_up):
-            judge()
-        times, stages = [], []
-        end = time.perf_counter() + pace.seconds
-        while time.perf_counter() < end:
-            began = time.perf_counter_ns()
-            stages.append(judge())
-            times.append((time.perf_counter_ns() - began) / 1e6)
-        height, width = pictures[0].shape[:2]
-        medians = {name: round(float(np.median([one[name] for one in stages])) / 1e3, 4) for name in stages[0]}
-        found = {**percentiles(times, digits=4), "frame": f"{width}x{height}", "stages_ms": medians}
-        return {**found, "path": inspector.frame_path}
+    judge, stages = _judge(inspector, pictures), list[Mapping[str, float]]()
+    times = _timed_ms(lambda: stages.append(judge()), pace)
+    height, width = pictures[0].shape[:2]
+    medians = {name: round(float(np.median([one[name] for one in stages])) / 1e3, 4) for name in stages[0]}
+    found = {**percentiles(times, digits=4), "frame": f"{width}x{height}", "stages_ms": medians}
+    return {**found, "path": inspector.frame_path}
 
 
 def after_pauses(
-    opened: bundle.Bundle, options: Options, pictures: list[np.ndarray], pace: Pace, pause: str, warm: str
+    inspector: Inspector, pictures: list[np.ndarray], pause_s: float, parts: int, warm: str
 ) -> dict[str, object]:
     """Latency of parts that come after a pause, ms; meanwhile the engine is kept warm as `lad-edge run` does it, or not."""
-    with Inspector(opened, options) as inspector:
-        judge, interval_s = _judge(inspector, pictures), keep_warm_s(warm, inspector.runtime.name)
-        for _ in range(pace.warm_up):
-            judge()
-        times, (pause_s, parts) = [], pace.pauses[pause]
-        for _ in range(parts):
-            _pause(inspector, pause_s, interval_s)
-            began = time.perf_counter_ns()
-            judge()
-            times.append((time.perf_counter_ns() - began) / 1e6)
+    judge, interval_s = _judge(inspector, pictures), keep_warm_s(warm, inspector.runtime.name)
+    times = []
+    for _ in range(parts):
+        _pause(inspector, pause_s, interval_s)
+        began = time.perf_counter_ns()
+        judge()
+        times.append((time.perf_counter_ns() - began) / 1e6)
     return dict(percentiles(times, digits=4))
 
 
-def bare_engine(opened: bundle.Bundle, options: Options, pace: Pace, *, captured: bool) -> dict[str, object]:
+def bare_engine(inspector: Inspector, pace: Pace, *, captured: bool) -> dict[str, object]:
     """All graphs of the engine, one after the other, on arrays that nobody else touches; ms from the call to its end.
 
     captured: on a GPU as one CUDA graph. Raises NotHereError where that cannot be.
     """
-    with Inspector(opened, options) as inspector, ExitStack() as stack:
-        graphs, runtime = opened.manifest.graphs, inspector.runtime
+    graphs, runtime = inspector.bundle.manifest.graphs, inspector.runtime
+    with ExitStack() as stack:
         on_gpu = getattr(runtime, "cuda", None) is not None
         run = run_on_gpu(graphs, runtime, stack, captured=captured) if on_gpu else run_on_host(graphs, runtime)
-        for _ in range(pace.warm_up):
-            run()
-        times, end = [], time.perf_counter() + pace.seconds
-        while time.perf_counter() < end:
-            began = time.perf_counter_ns()
-            run()
-            times.append((time.perf_counter_ns() - began) / 1e6)
-    return dict(percentiles(times, digits=4))
+        return dict(percentiles(_timed_ms(run, pace), digits=4))
+
+
+def _opened(step: Step, mode: str, opened: bundle.Bundle, options: Options, stack: ExitStack) -> Inspector | None:
+    """An open engine, which has judged its golden frames; None where it does not open."""
+    made: list[Inspector] = []
+
+    def open_it() -> dict[str, object]:
+        began = time.monotonic()
+        made.append(stack.enter_context(Inspector(opened, options)))
+        runtime = made[0].runtime
+        ran = f"{runtime.name} {runtime.version} {runtime.precision}"
+        return {"ran": ran, "golden_frames": len(opened.golden_frames), "seconds": round(time.monotonic() - began, 2)}
+
+    step.ask(f"open, {mode}", open_it)
+    return made[0] if made else None
+
+
+def _timed_ms(call: Callable[[], object], pace: Pace) -> list[float]:
+    """Ms of each call, after those of the warm-up."""
+    for _ in range(pace.warm_up):
+        call()
+    times, end = list[float](), time.perf_counter() + pace.seconds
+    while time.perf_counter() < end:
+        began = time.perf_counter_ns()
+        call()
+        times.append((time.perf_counter_ns() - began) / 1e6)
+    return times
 
 
 def run_on_host(graphs: Mapping[str, Graph], runtime: Runtime) -> Callable[[], None]:

@@ -34,7 +34,8 @@ def main() -> None:
     args = _arguments()
     with tempfile.TemporaryDirectory() as folder:
         download(Path(folder), args.python_version)
-        boxes = pack(sorted(Path(folder).iterdir()), args.out, args.box_mib << 20)
+        files = [file for file in sorted(Path(folder).iterdir()) if not file.name.startswith(tuple(args.without))]
+        boxes = pack(files, args.out, args.box_mib << 20)
     print(f"{args.out}: {len(boxes)} boxes, {sum(map(_size, boxes)) / 2**20:.0f} MiB together, and {SUMS}")
 
 
@@ -120,6 +121,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("out", type=Path, help="folder of the boxes; made anew")
     parser.add_argument("--python-version", default="3.12", help="of the GPU machine; default: %(default)s")
+    without = "leave out files whose names begin so: what the GPU machine has"
+    parser.add_argument("--without", nargs="+", default=(), metavar="NAME", help=without)
     parser.add_argument("--box-mib", type=int, default=40, help="largest box; default: %(default)s")
     return parser.parse_args()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from lad_edge import bundle
 from lad_edge.inspector import Inspector, Options
 from lad_edge.scoring.base import affine
 from lad_edge.scoring.efficient_ad import GRAPH
-from lad_edge.values import Verdict
 
 TOLERANCE = {
     "f32": 1e-2,
@@ -52,7 +50,7 @@ def main() -> None:
 
 def ours(opened: bundle.Bundle, device: str) -> Callable[[np.ndarray], float]:
     """The product as its README shows it."""
-    inspector = Inspector(opened, replace(options_for(opened, device), maps_for=frozenset(Verdict)))
+    inspector = Inspector(opened, options_for(opened, device))
 
     def call(picture: np.ndarray) -> float:
         result = inspector(picture)
