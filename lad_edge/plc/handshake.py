@@ -3,7 +3,8 @@
 READY ─ TRIGGER rises ─ BUSY ─ RESULT_VALID with one of OK, NG, UNKNOWN ─ ACK rises ─ the signals fall ─ ACK falls.
 
 OK is a token for one part, never a level: all signals of a result fall when it is acknowledged, and at the next trigger. A trigger
-while not READY is counted, shown as ERROR, and its part is UNKNOWN. A heartbeat that stands still means reject (reliability.md V3).
+while not READY is counted, shown as ERROR, and its part is UNKNOWN; no result is shown before the ERROR is acknowledged, for a PLC that
+looks at OK alone would take it for the part that it triggered last. A heartbeat that stands still means reject (reliability.md V3).
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ class Handshake:
         self.changed()
 
     def show(self, result: Result) -> None:
-        """The result of the oldest part in work; it is shown once the one before it was acknowledged and ACK is low."""
+        """The result of the oldest part in work; it is shown once the one before it and any ERROR are acknowledged and ACK is low."""
         with self._lock:
             self._in_work = max(0, self._in_work - 1)
             self._counts.results[result.verdict] += 1
@@ -202,8 +203,9 @@ class Handshake:
             self._note(error)
 
     def _note(self, error: HandshakeError) -> None:
+        """The result of another part must not stand behind this trigger."""
         self._counts.refused += 1
-        self._error = error
+        self._shown, self._error = None, error
 
     def _withdraw(self) -> None:
         self._shown, self._error = None, HandshakeError.NONE
@@ -214,7 +216,8 @@ class Handshake:
         self._waiting.clear()
 
     def _show_next(self) -> None:
-        if self._shown is None and not self._ack_level and self._waiting:
+        free = self._shown is None and self._error is HandshakeError.NONE and not self._ack_level
+        if free and self._waiting:
             self._shown = self._waiting.popleft()
             self._sequence = self._shown.seq % _UINT32
 

@@ -103,11 +103,24 @@ def test_a_trigger_while_busy_is_an_error_and_an_unknown_part_of_its_own(desk: D
     assert (desk.fired, desk.refused) == (["a"], ["b"])
     desk.handshake.show(result(Verdict.OK, 1, part_id="a"))
     desk.handshake.show(result(Verdict.UNKNOWN, 2, part_id="b"))
-    assert desk.outputs.part_id == "a"
-    assert not desk.levels(trigger=True, ack=True).bits["RESULT_VALID"]
+    assert desk.outputs.verdict is None, "OK of 'a' must not be taken for one of 'b'"
+    assert desk.levels(trigger=True, ack=True).error is HandshakeError.NONE
+    assert desk.levels().part_id == "a"
+    assert not desk.levels(ack=True).bits["RESULT_VALID"]
     second = desk.levels()
     assert (second.part_id, second.verdict, second.error) == ("b", Verdict.UNKNOWN, HandshakeError.NONE)
     assert (second.ok_parts, second.unknown_parts) == (1, 1)
+
+
+@pytest.mark.parametrize("wrong", ["counter", "closed"])
+def test_a_trigger_that_is_no_part_takes_the_result_away_too(desk: Desk, wrong: str) -> None:
+    desk.levels(trigger=True)
+    desk.handshake.show(result(Verdict.OK))
+    assert desk.levels().verdict is Verdict.OK
+    if wrong == "closed":
+        desk.handshake.close()
+    outputs = desk.levels(trigger=wrong == "closed", counter=7 if wrong == "counter" else None)
+    assert (outputs.bits["ERROR"], outputs.verdict) == (True, None)
 
 
 def test_a_result_waits_for_ack_to_fall(desk: Desk) -> None:
@@ -168,6 +181,7 @@ def test_whatever_a_plc_does_no_result_is_shown_twice_or_beside_another(steps: l
             desk.levels(trigger=trigger, ack=ack)
         outputs = desk.outputs
         assert not (outputs.ready and outputs.busy)
+        assert not (outputs.bits["ERROR"] and outputs.bits["RESULT_VALID"])
         assert outputs.busy == (results < len(desk.fired) + len(desk.refused))
         if outputs.verdict is not None and (not shown or shown[-1] != outputs.sequence):
             shown.append(outputs.sequence)

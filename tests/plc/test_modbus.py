@@ -81,6 +81,10 @@ def test_a_trigger_while_busy_has_a_record_and_an_answer(running: Station, clien
     seen = look(client)
     assert (seen["BUSY"], seen["ERROR"], seen["ERROR_CODE"], seen["REFUSED"]) == (True, True, 1, 1)
     running.hold.clear()
+    wait_until(client, "BUSY", False)
+    assert not look(client)["RESULT_VALID"]
+    client.write(CONTROL, [ACK_BIT])
+    client.write(CONTROL, [0])
     first = wait_until(client, "RESULT_VALID")
     assert (first["PART_ID_ECHO"], first["OK"] or first["NG"]) == ("first", True)
     client.write(CONTROL, [ACK_BIT])
