@@ -113,7 +113,7 @@ def test_the_diagram_shows_a_token_for_each_part(tmp_path: Path, capsys: pytest.
     assert main(["io", "diagram", "--svg", str(picture)]) == 0
     rows = dict(line.split() for line in capsys.readouterr().out.splitlines() if "█" in line)
     tokens = {verdict: rows[verdict].replace("▁", " ").split() for verdict in ("OK", "NG", "UNKNOWN")}
-    assert tokens == dict.fromkeys(tokens, ["████"])
+    assert tokens == {verdict: ["████"] for verdict in tokens}
     paths = ElementTree.parse(picture).getroot().findall("{http://www.w3.org/2000/svg}path")
     assert len(paths) == len(moments()[0].signals)
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
+import pytest
+
+from lad_edge.errors import MissingDependencyError
+from lad_edge.plc import open_plc
 from lad_edge.stream.parts import Part, Parts
+from lad_edge.stream.watchdog import Beats
 from lad_edge.values import Reason, Result, Verdict
 
 WAIT_S = 20.0
@@ -47,3 +53,21 @@ def test_a_trigger_wakes_who_watches_deadlines() -> None:
         parts.trigger()
     assert parts.triggered < 100, "no trigger was noticed"
     watcher.join(WAIT_S)
+
+
+@pytest.mark.parametrize(
+    ("uri", "package", "modules"),
+    [
+        ("modbus://127.0.0.1:0", "pymodbus.constants", ["lad_edge.plc.modbus"]),
+        ("opcua://127.0.0.1:0", "asyncua", ["lad_edge.plc.opcua", "lad_edge.plc.opcua_security"]),
+    ],
+)
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    uri: str, package: str, modules: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    for module in modules:
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    extra = uri.partition(":")[0]
+    with pytest.raises(MissingDependencyError, match=rf"pip install 'lad-edge\[{extra}\]'"):
+        open_plc(uri, Beats(), print)
