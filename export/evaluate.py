@@ -77,6 +77,13 @@ def to_frame(record: Record, seq: int) -> Frame:
     return Frame(seq, record.path.name, image, pixel_format, time.monotonic_ns(), time.time_ns())
 
 
+def _where(roi: Roi | None, moved_px: tuple[int, int] | None) -> Roi | None:
+    """The region of the frame that was looked at: it may have followed the part."""
+    if roi is None or moved_px is None:
+        return roi
+    return roi[0] + moved_px[0], roi[1] + moved_px[1], roi[2], roi[3]
+
+
 class _Pixels:
     """What is measured pixel by pixel."""
 
@@ -99,7 +106,8 @@ class _Pixels:
         for label in self.spro:
             if record.label in (GOOD, label):
                 regions[label] = [self._region(record, channel) for channel in channels]
-        self.auroc.add(self.overlap.add(anomaly_map, mask, regions, self.roi), mask)
+        roi = _where(self.roi, judged.result.moved_px)
+        self.auroc.add(self.overlap.add(anomaly_map, mask, regions, roi), mask)
 
     def _region(self, record: Record, channel: Channel) -> Region:
         defect, pixels = self.defects.get(channel.pixel_value), np.flatnonzero(channel.mask)
