@@ -4,7 +4,7 @@ from lad_edge.bundle.device import ENGINES, PRECISIONS, Device
 from lad_edge.bundle.gates import Gates
 from lad_edge.bundle.golden import GOLDEN_TOLERANCE, spoilt
 from lad_edge.bundle.layout import TensorInfo
-from lad_edge.bundle.lineage import Change, change_of, changed, put_in_place, roll_back
+from lad_edge.bundle.lineage import HISTORY, Change, changed, changes_of, put_in_place, roll_back
 from lad_edge.bundle.manifest import (
     FORMAT_VERSION,
     Calibration,
@@ -24,6 +24,7 @@ __all__ = [
     "ENGINES",
     "FORMAT_VERSION",
     "GOLDEN_TOLERANCE",
+    "HISTORY",
     "PRECISIONS",
     "Bundle",
     "Calibration",
@@ -39,8 +40,8 @@ __all__ = [
     "Registration",
     "TensorInfo",
     "bundle_name",
-    "change_of",
     "changed",
+    "changes_of",
     "loads",
     "put_in_place",
     "read",

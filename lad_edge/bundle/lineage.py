@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from lad_edge.bundle.manifest import Manifest
 
-_HISTORY, _LONGEST = "history", 50  # key of the provenance; entries
+HISTORY = "history"  # key of the provenance
+_LONGEST = 50  # entries
 
 
 @dataclass(frozen=True)
@@ -33,27 +34,17 @@ class Change:
     why: str
 
 
-def changed(manifest: Manifest, change: Change) -> Manifest:
-    """The manifest with one more entry in its history, the last one."""
+def changed(manifest: Manifest, change: Change, before: Manifest) -> Manifest:
+    """The manifest with the history of the engine before it, and one more entry, the last one."""
     entry: Json = {"parent_sha256": change.parent_sha256, "utc": change.utc, "why": change.why}
-    entries = [*_entries(manifest), entry][-_LONGEST:]
-    return replace(manifest, provenance={**manifest.provenance, _HISTORY: entries})
+    entries = [*_entries(before), entry][-_LONGEST:]
+    return replace(manifest, provenance={**manifest.provenance, HISTORY: entries})
 
 
-def change_of(manifest: Manifest) -> Change | None:
-    """The last entry of its history; None for an engine that was made from no other. Raises BundleError."""
-    entries = _entries(manifest)
-    if not entries:
-        return None
+def changes_of(manifest: Manifest) -> list[Change]:
+    """Its history, the last change at the end; empty for an engine that was made from no other. Raises BundleError."""
     with naming(manifest.name):
-        fields = Fields(entries[-1], f"provenance.{_HISTORY}")
-        change = Change(
-            parent_sha256=checked_sha256(fields.text("parent_sha256"), "provenance.history.parent_sha256"),
-            utc=checked_line(fields.take("utc"), "provenance.history.utc"),
-            why=checked_line(fields.take("why"), "provenance.history.why"),
-        )
-        fields.end()
-    return change
+        return [_change(entry) for entry in _entries(manifest)]
 
 
 def put_in_place(proposal: Path, engine: Path) -> Path:
@@ -62,9 +53,9 @@ def put_in_place(proposal: Path, engine: Path) -> Path:
     Raises UsageError if the proposal was made from another file than the engine is now; as `read`; SinkError.
     """
     new, now = read(proposal), read(engine)
-    change = change_of(new.manifest)
-    if change is None or change.parent_sha256 != now.sha256:
-        made_from = "no other engine" if change is None else f"the engine of sha256 {change.parent_sha256[:12]}…"
+    changes = changes_of(new.manifest)
+    if not changes or changes[-1].parent_sha256 != now.sha256:
+        made_from = f"the engine of sha256 {changes[-1].parent_sha256[:12]}…" if changes else "no other engine"
         raise UsageError(
             f"{proposal} was made from {made_from}, {engine} is {now.sha256[:12]}…: it has changed since; propose again"
         )
@@ -82,16 +73,17 @@ def roll_back(engine: Path) -> Bundle:
     Raises UsageError if there is none or it is gone; as `read`; SinkError.
     """
     now = read(engine)
-    change = change_of(now.manifest)
-    if change is None:
+    changes = changes_of(now.manifest)
+    if not changes:
         raise UsageError(f"{engine} was made from no other engine; there is nothing to go back to")
-    kept = _kept(engine, change.parent_sha256)
+    parent_sha256 = changes[-1].parent_sha256
+    kept = _kept(engine, parent_sha256)
     if not kept.is_file():
         raise UsageError(f"{kept}, the engine of before, is gone; copy it back, or teach or export it again")
     before = read(kept)
-    if before.sha256 != change.parent_sha256:
+    if before.sha256 != parent_sha256:
         raise UsageError(
-            f"{kept} is another file than the engine of before ({change.parent_sha256[:12]}…); copy that one back"
+            f"{kept} is another file than the engine of before ({parent_sha256[:12]}…); copy that one back"
         )
     with _told(engine):
         _duplicate(engine, _kept(engine, now.sha256))
@@ -100,8 +92,19 @@ def roll_back(engine: Path) -> Bundle:
 
 
 def _entries(manifest: Manifest) -> list[Json]:
-    entries = manifest.provenance.get(_HISTORY, [])
+    entries = manifest.provenance.get(HISTORY, [])
     return entries if isinstance(entries, list) else []
+
+
+def _change(entry: Json) -> Change:
+    fields = Fields(entry, f"provenance.{HISTORY}")
+    change = Change(
+        parent_sha256=checked_sha256(fields.text("parent_sha256"), "provenance.history.parent_sha256"),
+        utc=checked_line(fields.take("utc"), "provenance.history.utc"),
+        why=checked_line(fields.take("why"), "provenance.history.why"),
+    )
+    fields.end()
+    return change
 
 
 def _kept(engine: Path, sha256: str) -> Path:

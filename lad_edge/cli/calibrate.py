@@ -94,7 +94,7 @@ def _in_place(old: Bundle, manifest: Manifest, tensors: Mapping[str, NDArray[Any
     change = Change(old.sha256, datetime.now(timezone.utc).isoformat(timespec="seconds"), f"calibrate {policy}")
     proposal = file.with_name(f".{file.name}.calibrated")
     try:
-        sha256 = write(proposal, changed(manifest, change), tensors)
+        sha256 = write(proposal, changed(manifest, change, old.manifest), tensors)
         put_in_place(proposal, file)
     finally:
         proposal.unlink(missing_ok=True)  # there is one only after a failure

@@ -101,7 +101,7 @@ def run_propose(args: argparse.Namespace) -> int:
     proposal = propose(engine, parts, said, options, args.policy, args.most_false_rejects)
     out = args.out or args.engine.with_name(f"{args.engine.stem}{_PROPOSED}{args.engine.suffix}")
     change = bundle.Change(engine.sha256, datetime.now(timezone.utc).isoformat(timespec="seconds"), _why(said))
-    sha256 = bundle.write(out, bundle.changed(proposal.manifest, change), proposal.tensors)
+    sha256 = bundle.write(out, bundle.changed(proposal.manifest, change, engine.manifest), proposal.tensors)
     report = _document(proposal, said, parts) | {"path": str(out), "sha256": sha256}
     if args.json:
         print_json(report)

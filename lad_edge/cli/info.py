@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lad_edge.bundle import Bundle, Cost, Gates, read
+from lad_edge.bundle import HISTORY, Bundle, Cost, Gates, Manifest, changes_of, read
 from lad_edge.cli.arguments import add_json, print_json
 from lad_edge.scoring.thumbnails import ENDS, PICTURES
 
@@ -66,8 +66,10 @@ def _lines(bundle: Bundle) -> Iterator[str]:
     yield from _graph_lines(bundle)
     yield from _calibration_lines(bundle)
     yield from _gate_lines(bundle.manifest.gates)
-    for title in ("parameters", "parity", "metrics", "provenance"):
+    for title in ("parameters", "parity", "metrics"):
         yield from _free_lines(title, getattr(manifest, title))
+    yield from _free_lines("provenance", {key: value for key, value in manifest.provenance.items() if key != HISTORY})
+    yield from _history_lines(manifest)
 
 
 def _device_lines(bundle: Bundle) -> Iterator[str]:
@@ -143,6 +145,14 @@ def _gate_lines(gates: Gates | None) -> Iterator[str]:
     if gates.shift is not None:
         yield "  misplaced: over {:.1%} of the width or {:.1%} of the height from the usual place".format(*gates.shift)
     yield f"  these limits lie {gates.statement}"
+
+
+def _history_lines(manifest: Manifest) -> Iterator[str]:
+    changes = changes_of(manifest)
+    if changes:
+        yield "history, the last change at the end"
+    for change in changes:
+        yield f"  {change.utc}: {change.why}; before it the engine of sha256 {change.parent_sha256[:12]}…"
 
 
 def _free_lines(title: str, values: Mapping[str, object]) -> Iterator[str]:

@@ -96,8 +96,7 @@ def test_false_rejects_become_good_parts_and_the_proposal_says_what_changes(line
     assert (line / "part.lad").read_bytes() == before
     manifest = bundles.read(line / "part.proposed.lad").manifest
     assert manifest.provenance["parts"] == 18
-    change = bundles.change_of(manifest)
-    assert change is not None
+    change = bundles.changes_of(manifest)[-1]
     assert (change.parent_sha256, change.why) == (bundles.read(line / "part.lad").sha256, "4 false rejects")
 
 
@@ -138,11 +137,28 @@ def test_a_proposal_for_an_engine_that_has_changed_since_is_refused(line: Path, 
 def test_what_calibrate_did_to_a_file_is_taken_back(line: Path) -> None:
     before = (line / "part.lad").read_bytes()
     assert main(["calibrate", str(line / "part.lad"), "--policy", "quantile:0.5"]) == 0
-    change = bundles.change_of(bundles.read(line / "part.lad").manifest)
-    assert change is not None
+    change = bundles.changes_of(bundles.read(line / "part.lad").manifest)[-1]
     assert change.why == "calibrate quantile:0.5"
     assert feedback("rollback", line / "part.lad") == 0
     assert (line / "part.lad").read_bytes() == before
+
+
+def test_each_change_is_in_the_history_and_info_shows_it(line: Path, capfd: Show) -> None:
+    first = bundles.read(line / "part.lad").sha256
+    proposed(line, capfd, *LOT)
+    assert feedback("apply", line / "part.proposed.lad") == 0
+    assert main(["calibrate", str(line / "part.lad"), "--policy", "quantile:0.9"]) == 0
+    assert main(["info", str(line / "part.lad")]) == 0
+    shown = capfd.readouterr().out.splitlines()
+    history = shown[shown.index("history, the last change at the end") + 1 :]
+    assert [text.partition(": ")[2].partition(";")[0] for text in history] == [
+        "4 false rejects",
+        "calibrate quantile:0.9",
+    ]
+    assert first[:12] in history[0]
+    assert feedback("rollback", line / "part.lad") == 0
+    assert feedback("rollback", line / "part.lad") == 0
+    assert bundles.read(line / "part.lad").sha256 == first
 
 
 def test_an_engine_that_was_made_from_no_other_cannot_go_back(line: Path, capfd: Show) -> None:
