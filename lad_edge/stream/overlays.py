@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import queue
-import re
 import threading
 from typing import TYPE_CHECKING
 
@@ -13,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lad_edge.errors import SinkError
+from lad_edge.stream.records import safe_id
 from lad_edge.values import Frame, GoodPatch, Result, Verdict
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ _BGR = {Verdict.OK: (80, 175, 76), Verdict.NG: (54, 67, 244), Verdict.UNKNOWN: (
 _BANNER_PX, _LEGEND_PX, _WIDEST_PX = 44, 22, 1280
 _PATCH_PX, _NARROWEST_PX, _GAP_PX, _DARK = 112, 64, 4, (32, 32, 32)
 _WAITING = 8
-_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _END = None
 
 
@@ -93,8 +91,7 @@ class OverlaySink:
 
 def file_name(result: Result) -> str:
     """`000012_NG_part-7.png.jpg`; an id that is no safe file name is replaced by its hash."""
-    safe = _SAFE_ID.fullmatch(result.frame_id.replace("#", "-"))
-    shown = safe.group() if safe else hashlib.sha256(result.frame_id.encode()).hexdigest()[:16]
+    shown = safe_id(result.frame_id.replace("#", "-"))
     return f"{result.seq:06d}_{result.verdict.value}_{shown}.jpg"
 
 
