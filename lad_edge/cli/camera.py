@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lad_edge.cli.arguments import add_json, positive_duration_ms, positive_float, positive_int, print_json
 from lad_edge.errors import SinkError, SourceError
+from lad_edge.sources.uri import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +83,7 @@ def run_grab(args: argparse.Namespace) -> int:
             return 0
         if faults > args.frames + 100:
             break
-    raise SourceError(f"{args.camera} gave {grabbed} of {args.frames} pictures; see 'lad-edge camera doctor'")
+    raise SourceError(f"{redacted(args.camera)} gave {grabbed} of {args.frames} pictures; see 'lad-edge camera doctor'")
 
 
 def run_preview(args: argparse.Namespace) -> int:

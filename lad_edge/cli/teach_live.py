@@ -150,14 +150,14 @@ def _what_is_left(args: argparse.Namespace, kept: KeptPictures) -> str:
 def _words_to_go_on(args: argparse.Namespace, kept: KeptPictures) -> Iterator[str]:
     """The same lesson with the folder as a source and the missing pictures to take; passwords are left out."""
     folder = [] if kept.folder.resolve() in _resolved(args.source) else [str(kept.folder)]
-    yield from ("--source", *folder, *(redacted(text) if "://" in text else text for text in args.source))
+    yield from ("--source", *folder, *map(redacted, args.source))
     yield from ("--good", str((args.good or GOOD) - kept.saved))
     yield from ("--every", "enter" if args.every is None else f"{args.every * 1e3:g}ms")
     for option in _SAME_AGAIN:
         value = getattr(args, option)
         if value:
             yield f"--{option.replace('_', '-')}"
-            yield from map(str, value if isinstance(value, list) else [value])
+            yield from map(redacted, map(str, value if isinstance(value, list) else [value]))
     if args.roi:
         yield from ("--roi", ",".join(map(str, args.roi)))
     if args.register is not None:

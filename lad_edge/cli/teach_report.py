@@ -16,6 +16,7 @@ from lad_edge.errors import UsageError
 from lad_edge.inspector import Inspector, Options
 from lad_edge.sources.converted import Converted
 from lad_edge.sources.opening import open_source
+from lad_edge.sources.uri import redacted
 from lad_edge.teaching import parts_for
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _next(report: Mapping[str, Any], args: argparse.Namespace) -> Iterator[str]:
     """The command that judges with the new engine."""
     yield from ("lad-edge", "run", "--engine", report["path"])
     stream = args.camera is None and "kept" in report
-    yield from ("--source", "URL") if stream else ("--camera", args.camera or "0")
+    yield from ("--source", "URL") if stream else ("--camera", redacted(args.camera or "0"))
     if args.pixel_format:
         yield from ("--pixel-format", args.pixel_format)
 

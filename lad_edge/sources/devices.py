@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lad_edge.errors import SourceError
 
-_NODES, _CLASS = Path("/dev"), Path("/sys/class/video4linux")
+_NODES, _CLASS, _PROCESSES = Path("/dev"), Path("/sys/class/video4linux"), Path("/proc")
 
 
 def v4l2_devices() -> list[str]:
@@ -17,10 +17,16 @@ def v4l2_devices() -> list[str]:
 
 def v4l2_name(device: str) -> str:
     """What the driver calls the camera; empty if the kernel does not say."""
-    try:
-        return (_CLASS / Path(device).name / "name").read_text().strip()
-    except OSError:
-        return ""
+    return _text(_CLASS / Path(device).name / "name")
+
+
+def holders(device: str) -> list[str]:
+    """Programs that have the device open, as `name (pid)`, as far as this user may see them."""
+    return [
+        f"{_text(process / 'comm')} ({process.name})"
+        for process in _PROCESSES.glob("[0-9]*")
+        if any(_points_at(link, device) for link in _links(process / "fd"))
+    ]
 
 
 def check_v4l2(device: str) -> None:
@@ -33,3 +39,26 @@ def check_v4l2(device: str) -> None:
         raise SourceError(
             f"the camera {device} does not open: no permission; run 'sudo usermod -aG video $USER' and log in again"
         )
+
+
+def _text(file: Path) -> str:
+    """The line in a file of the kernel; empty where there is none."""
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _links(folder: Path) -> list[Path]:
+    """Open files of a process; none if it belongs to another user, or has ended."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _points_at(link: Path, device: str) -> bool:
+    try:
+        return str(link.readlink()) == device
+    except OSError:
+        return False

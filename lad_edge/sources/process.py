@@ -213,7 +213,7 @@ class DriverProcess:
         words = json.dumps(dict(self.request))
         self._ring.write(STATEMENT_SLOT, Message(Kind.REQUEST, bytes=self._ring.write_text(STATEMENT_SLOT, words)))
         self._messages, theirs = os.pipe2(os.O_CLOEXEC)
-        command = self._command or [interpreter(self.driver), "-s", "-m", "lad_edge.sources.worker", self.driver]
+        command = self._command or [interpreter(self.driver), "-m", "lad_edge.sources.worker", self.driver]
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the command is ours
                 [*command, str(self._memory), str(theirs)],
@@ -314,7 +314,7 @@ def _has_bindings(python: str, driver: str) -> bool:
         found = (
             Path(python).exists()
             and not subprocess.run(  # noqa: S603 - the command is ours
-                [python, "-s", "-c", test], env=environment(), cwd="/", capture_output=True, check=False
+                [python, "-c", test], env=environment(), cwd="/", capture_output=True, check=False
             ).returncode
         )
         _with_bindings[python, driver] = bool(found)

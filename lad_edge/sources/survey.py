@@ -35,7 +35,7 @@ def v4l2_cameras() -> list[Found]:
 
 def genicam_cameras() -> list[Found]:
     """Cameras that answer on GigE Vision and USB3 Vision. Raises MissingDependencyError without Aravis, SourceError if it fails."""
-    command = [interpreter("genicam"), "-s", "-c", _QUESTION]
+    command = [interpreter("genicam"), "-c", _QUESTION]
     try:
         asked = subprocess.run(  # noqa: S603 - the command is ours
             command, env=environment(), cwd="/", capture_output=True, timeout=_ANSWER_S, check=True

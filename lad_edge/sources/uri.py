@@ -35,6 +35,8 @@ SCHEMES: Mapping[str, frozenset[str]] = {
     "pattern": frozenset({"fps", "format", "frames", "seed"}),
 }
 NETWORK = frozenset({"rtsp", "rtsps", "http", "https"})
+_USER = re.compile(r"(?<=//)[^\s/@]+@", re.ASCII)  # in the URLs inside a pipeline
+_SECRET = re.compile(r"(\b(?:user-id|user-pw|pw|password|passwd|passphrase)=)\S+", re.IGNORECASE)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://", re.ASCII)
 
 
@@ -92,9 +94,12 @@ def parse(text: str) -> SourceUri:
     )
 
 
-def redacted(url: str) -> str:
-    """The URL without user, password, query and fragment, fit for messages and records."""
-    parts = urlsplit(url)
+def redacted(text: str) -> str:
+    """What --camera and --source take, fit for messages and records: without user and password, and the query of a network stream."""
+    scheme = text.partition("://")[0].lower()
+    if scheme not in NETWORK:
+        return _SECRET.sub(r"\1***", _USER.sub("***@", text))
+    parts = urlsplit(text)
     host = parts.netloc.rpartition("@")[2]
     netloc = f"***@{host}" if "@" in parts.netloc else host
     return urlunsplit((parts.scheme, netloc, parts.path, "***" if parts.query else "", ""))

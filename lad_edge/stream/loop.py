@@ -126,7 +126,7 @@ class Line:
 
     def _open_parts(self) -> Parts:
         source, options = self.source, self.options
-        queue = options.queue or ("latest" if source.live and options.trigger is None else "all")
+        queue = options.queue or ("latest" if source.free_running and options.trigger is None else "all")
         held_back = queue == "all" and not source.live
         return Parts(
             _LIVE_ALL_CAPACITY if queue == "all" and source.live else CAPACITY[queue],

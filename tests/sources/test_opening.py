@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import tiny
 from lad_edge.errors import SourceError, UsageError
 from lad_edge.sources.child import DriverSource
 from lad_edge.sources.converted import Converted
+from lad_edge.sources.devices import holders
 from lad_edge.sources.hot_folder import HotFolder
 from lad_edge.sources.opening import open_source
 from lad_edge.sources.pattern import Pattern
@@ -214,6 +216,14 @@ def test_the_frames_of_a_camera_that_has_gone_say_so() -> None:
         ("http://10.0.0.7/s?token=secret", "http://10.0.0.7/s?***"),
         ("rtsp://u:s@ecret@host/x", "rtsp://***@host/x"),
         ("rtsp://host/x#secret", "rtsp://host/x"),
+        ("RTSP://u:secret@host/x", "rtsp://***@host/x"),
+        ("genicam://SN-1?exposure=5000", "genicam://SN-1?exposure=5000"),
+        ("gst://rtspsrc location=rtsp://u:secret@h/s ! decodebin", "gst://rtspsrc location=rtsp://***@h/s ! decodebin"),
+        (
+            "gst://rtspsrc location=rtsp://h/s user-id=u user-pw=secret",
+            "gst://rtspsrc location=rtsp://h/s user-id=*** user-pw=***",
+        ),
+        ("/data/shift1.mp4", "/data/shift1.mp4"),
     ],
 )
 def test_credentials_are_never_shown(url: str, shown: str) -> None:
@@ -239,3 +249,17 @@ def test_colour_is_converted_only_when_asked(tmp_path: Path) -> None:
     frames = everything(Converted(open_source(str(tmp_path)), "mono8"))
     assert [frame.pixel_format for frame in frames] == ["mono8", "mono16", "none"]
     np.testing.assert_array_equal(frames[0].image, cv2.cvtColor(tiny.good_picture(1), cv2.COLOR_BGR2GRAY))
+
+
+def test_a_device_that_is_no_camera_is_an_error() -> None:
+    source = open_source("/dev/null")
+    with pytest.raises(SourceError, match=r"not a capture device|in use by"):
+        source.open()
+    source.close()
+
+
+def test_programs_that_hold_a_device_are_named(tmp_path: Path) -> None:
+    device = tmp_path / "video0"
+    with device.open("w"):
+        assert any(f"({os.getpid()})" in holder for holder in holders(str(device)))
+    assert holders(str(device)) == []

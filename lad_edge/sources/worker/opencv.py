@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Read by OpenCV when it is imported. FFmpeg's own lines would show URLs with their passwords.
@@ -12,6 +13,7 @@ os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"] = "1"  # s without a picture; Op
 import cv2
 import numpy as np
 
+from lad_edge.sources.devices import holders
 from lad_edge.sources.uri import redacted
 from lad_edge.sources.worker.driver import DriverError, Room, Shot
 from lad_edge.sources.worker.serving import now
@@ -83,11 +85,7 @@ class V4l2Driver(_OpenCvDriver):
         """Opens the device. Raises DriverError."""
         capture = cv2.VideoCapture(self.name, cv2.CAP_V4L2)
         if not capture.isOpened():
-            raise DriverError(
-                f"the camera {self.name} does not open (tried V4L2): it may be in use (look with 'fuser -v {self.name}') or not "
-                "a capture device (choose another one of 'lad-edge camera list')",
-                "CAMERA_BUSY",
-            )
+            raise self._refused()
         self._capture = capture
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest picture; a deeper buffer inspects the past
         if "format" in self._options:
@@ -97,6 +95,17 @@ class V4l2Driver(_OpenCvDriver):
         if "fps" in self._options:
             capture.set(cv2.CAP_PROP_FPS, float(self._options["fps"]))
         return f"{self.name}, V4L2"
+
+    def _refused(self) -> DriverError:
+        others = holders(str(Path(self.name).resolve()))
+        if others:
+            return DriverError(
+                f"the camera {self.name} is in use by {', '.join(others)}; end that program", "CAMERA_BUSY"
+            )
+        return DriverError(
+            f"the camera {self.name} does not open (tried V4L2): it is not a capture device, or another user has it; choose "
+            "another one of 'lad-edge camera list', or look with 'sudo fuser -v'"
+        )
 
 
 class StreamDriver(_OpenCvDriver):
