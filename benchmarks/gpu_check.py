@@ -18,10 +18,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from benchmarks.gpu_environment import ROOT, python_of, variables
@@ -68,20 +69,21 @@ class Check:
         self.found: dict[str, dict[str, Any]] = {}
         self.work: Path = args.work.absolute()
         self.work.mkdir(parents=True, exist_ok=True)
+        self.telling = Lock()
 
     def run(self) -> int:
         """Returns the exit code."""
         for wave in WAVES:
-            chosen = [step for step in wave if not self.args.steps or step.name in self.args.steps]
+            if self._in_vain():
+                print("there is no GPU here; --rehearse does what a CPU can do")
+                break
+            chosen = [step for step in wave if not self.args.steps or step.name in ("facts", *self.args.steps)]
             with ThreadPoolExecutor(len(WAVES)) as pool:
                 for found in [pool.submit(self.run_step, step) for step in chosen]:
                     found.result()
         print(self._summary())
         print(f"results: {self.target()}")
-        states = {found["status"] for found in self.found.values()}
-        return (
-            FAILED if states - set(STATES.values()) or "failed" in states else NO_GPU if "no GPU" in states else PASSED
-        )
+        return worst(found["status"] for found in self.found.values())
 
     def run_step(self, step: StepToRun) -> None:
         """One step to its end, or to its limit."""
@@ -94,17 +96,22 @@ class Check:
         else:
             status = "no time left"
         found = json.loads(json_file.read_text(encoding="utf-8")) if json_file.is_file() else {}
-        self.found[step.name] = {"status": status, "seconds": round(time.monotonic() - began, 1), "found": found}
+        answer = {"status": status, "seconds": round(time.monotonic() - began, 1), "found": found}
         if status not in (STATES[PASSED], STATES[NO_GPU]):
-            words = log_file.read_text(encoding="utf-8", errors="replace") if log_file.is_file() else ""
-            self.found[step.name]["last_words"] = words[-LAST_WORDS:]
-        self._write()
-        self._tell(step, log_file)
+            answer["last_words"] = _text(log_file)[-LAST_WORDS:]
+        with self.telling:
+            self.found[step.name] = answer
+            self._write()
+            self._tell(step, log_file)
 
     def target(self) -> Path:
         """Where the results lie; named after the GPU, once it is known."""
         name = self.found.get("facts", {}).get("found", {}).get("gpu", {}).get("name", "none")
         return Path(self.args.results) / f"gpu_{re.sub(r'[^a-z0-9]+', '_', name.lower())}.json"
+
+    def _in_vain(self) -> bool:
+        """Whether the facts are known, and are none."""
+        return not self.args.rehearse and self.found.get("facts", {}).get("status") == STATES[NO_GPU]
 
     def _command(self, step: StepToRun, json_file: Path) -> list[str]:
         inside = python_of(self.work)
@@ -131,23 +138,24 @@ class Check:
         return float(self.args.minutes) * 60 - (time.monotonic() - self.began)
 
     def _write(self) -> None:
+        """Everything so far, without the folders of this machine."""
         ordered = {step.name: self.found[step.name] for wave in WAVES for step in wave if step.name in self.found}
-        write(
-            self.target(),
-            about(rehearsal=self.args.rehearse, seconds=round(time.monotonic() - self.began), steps=ordered),
+        text = json.dumps(
+            about(rehearsal=self.args.rehearse, seconds=round(time.monotonic() - self.began), steps=ordered)
         )
+        for folder, name in ((self.work, "WORK"), (ROOT, "."), (Path(sys.prefix), "PYTHON"), (Path.home(), "HOME")):
+            text = text.replace(str(folder), name) if folder.parent != folder else text
+        write(self.target(), json.loads(text, parse_constant=str))  # a step may have found "NaN"
 
     def _tell(self, step: StepToRun, log_file: Path) -> None:
         """The step's tables as soon as they are there; its other words stay in the log."""
         found = self.found[step.name]
-        print(f"\n== {step.name}: {found['status']}, {found['seconds']} s", flush=True)
-        lines = log_file.read_text(encoding="utf-8", errors="replace").splitlines() if log_file.is_file() else []
-        for line in lines:
-            if line.startswith("|"):
-                print(line)
+        print(f"\n== {step.name}: {found['status']}, {found['seconds']} s")
+        print("".join(f"{line}\n" for line in _text(log_file).splitlines() if line.startswith("|")), end="")
         for question, answer in found["found"].items():
             if isinstance(answer, dict) and answer.get("error"):
-                print(f"   {question}: {answer['status']}: {str(answer['error'])[:300]}", flush=True)
+                print(f"   {question}: {answer['status']}: {str(answer['error'])[:300]}")
+        sys.stdout.flush()
 
     def _summary(self) -> str:
         rows = []
@@ -156,6 +164,17 @@ class Check:
             passed = sum(answer.get("status") == "passed" for answer in answers)
             rows.append([name, found["status"], f"{passed} of {len(answers)}", found["seconds"]])
         return table("The check", ("step", "status", "questions passed", "seconds"), rows)
+
+
+def worst(states: Iterable[str]) -> int:
+    """The exit code of steps that ended so."""
+    codes = {name: code for code, name in STATES.items()}
+    found = {codes.get(state, FAILED) for state in states}
+    return next((code for code in (FAILED, NO_GPU) if code in found), PASSED)
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
 
 
 def main() -> None:
@@ -173,7 +192,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=WORK, help="environment, engines, logs; made if missing")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
     parser.add_argument("--minutes", type=float, default=8.0, help="after which nothing is begun; default: %(default)s")
-    parser.add_argument("--steps", nargs="+", choices=names, metavar="STEP", help=f"only these: {' '.join(names)}")
+    parser.add_argument(
+        "--steps", nargs="+", choices=names, metavar="STEP", help=f"only facts and these: {' '.join(names)}"
+    )
     parser.add_argument(
         "--rehearse", action="store_true", help="no GPU here: what a CPU can do of each step, in a minute"
     )

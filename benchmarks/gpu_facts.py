@@ -1,6 +1,6 @@
 """Which GPU, driver, clocks and versions the figures belong to: python -m benchmarks.gpu_facts --json OUT --work FOLDER.
 
-Only the standard library and the driver's own tool are used: nothing has to be installed for it.
+The driver's own tool says most of it, or PyTorch, where a Jetson has no such tool.
 """
 
 from __future__ import annotations
@@ -44,16 +44,29 @@ def main() -> None:
 
 
 def gpu() -> dict[str, str]:
-    """What nvidia-smi says of the first GPU: field → value with its unit. Raises NoGpuError."""
+    """The first GPU: field → value with its unit, as nvidia-smi says it, or the little that PyTorch knows. Raises NoGpuError."""
     path = shutil.which("nvidia-smi")
     if path is None:
-        raise NoGpuError("nvidia-smi is not installed: there is no NVIDIA driver")
+        return _by_torch()
     command = [path, f"--query-gpu={','.join(ASKED)}", "--format=csv,noheader", "--id=0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     if done.returncode:
         raise NoGpuError(f"nvidia-smi: {(done.stdout + done.stderr).strip()[:300]}")
     values = (value.strip() for value in done.stdout.splitlines()[0].split(","))
     return dict(zip(ASKED, values, strict=True))
+
+
+def _by_torch() -> dict[str, str]:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise NoGpuError("nvidia-smi is not installed, and PyTorch finds no GPU")
+    found = torch.cuda.get_device_properties(0)
+    return {
+        "name": found.name,
+        "compute_cap": f"{found.major}.{found.minor}",
+        "memory.total": f"{found.total_memory} B",
+    }
 
 
 def tools() -> dict[str, object]:

@@ -57,7 +57,9 @@ class Step:
             found = {"status": "failed", "error": f"{type(exc).__name__}: {exc}"}
         self.found[question] = found
         self.place.json.parent.mkdir(parents=True, exist_ok=True)
-        self.place.json.write_text(json.dumps(self.found, indent=1, default=str) + "\n", encoding="utf-8")
+        unfinished = self.place.json.with_suffix(".part")
+        unfinished.write_text(json.dumps(self.found, indent=1, default=str) + "\n", encoding="utf-8")
+        unfinished.replace(self.place.json)  # who ends this process finds the old answers or the new ones
         return found if found["status"] == "passed" else None
 
     def exit_code(self) -> int:

@@ -94,6 +94,14 @@ def test_a_step_that_takes_too_long_is_ended_and_the_next_one_runs(
     assert "ended after 0 s" in capsys.readouterr().out
 
 
+def test_what_is_no_number_and_where_this_machine_keeps_things_hinder_no_result(tmp_path: Path) -> None:
+    check = Check(arguments(tmp_path))
+    check.found["facts"] = {"status": "passed", "found": {"gpu": {"ratio": float("nan"), "at": str(check.work / "x")}}}
+    check._write()
+    written = json.loads(check.target().read_text())["steps"]["facts"]["found"]["gpu"]
+    assert written == {"ratio": "NaN", "at": "WORK/x"}
+
+
 def test_a_step_for_which_no_time_is_left_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_check, "WAVES", ((StepToRun("facts", "gpu_facts", 60, own=True),),))
     check = Check(arguments(tmp_path, minutes=0.0))
@@ -106,6 +114,15 @@ def test_a_module_that_breaks_down_leaves_its_last_words(tmp_path: Path, monkeyp
     check = Check(arguments(tmp_path))
     assert check.run() == FAILED
     assert "gpu_of_nobody" in check.found["none"]["last_words"]
+
+
+@no_gpu
+@pytest.mark.torch
+def test_without_a_gpu_nothing_is_done_in_vain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check = Check(arguments(tmp_path, rehearse=False))
+    assert check.run() == NO_GPU
+    assert list(check.found) == ["facts"]
+    assert "--rehearse does what a CPU can do" in capsys.readouterr().out
 
 
 @no_gpu
