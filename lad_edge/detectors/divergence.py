@@ -63,16 +63,16 @@ class _Means(torch.autograd.Function):
         return divergence, entropy
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Compute the blocks again; each gives its rows of the gradients."""
         known = context.saved_tensors
         of_divergence, of_entropy = (gradient / known[0][..., 0].numel() for gradient in gradients)
-        found = [torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device) for tensor in known]
+        found = tuple(torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device) for tensor in known)
         for (s, r, c), (by_s, by_r, by_c) in zip(_blocks(*known), _blocks(*found), strict=True):
             block = _Block(s, r, c)
             torch.mul(block.divergence_by_softmax(), context.sign * of_divergence, out=by_s)
             by_s.addcmul_(block.entropy_by_softmax(), of_entropy)
-            by_target = block.divergence_by_target().unflatten(1, (r.shape[1], -1)) * (-context.sign * of_divergence)
+            by_target = block.divergence_by_target().view(*r.shape, -1) * (-context.sign * of_divergence)
             by_r.copy_((by_target @ c[..., None])[..., 0])
             by_c.copy_((r[:, None] @ by_target)[:, 0])
         return (*found, None)
@@ -104,4 +104,4 @@ class _Block:
 def _blocks(softmax: Tensor, rows: Tensor, columns: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Views of some rows of all three, in order."""
     count = max(1, BLOCK.get(softmax.device.type, BLOCK_ELSEWHERE) // softmax.shape[-1])
-    return zip(*(tensor.flatten(0, -2).split(count) for tensor in (softmax, rows, columns)), strict=True)
+    return zip(*(torch.split(tensor.flatten(0, -2), count) for tensor in (softmax, rows, columns)), strict=True)

@@ -92,11 +92,11 @@ class Shadow:
             line = {"picture": name, "line": to_record(result), "shadow": to_record(mine)}
             with (self.folder / "disagreements.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line, allow_nan=False) + "\n")
-            cv2.imwrite(str(self.folder / name), frame.image)  # type: ignore[arg-type]
+            cv2.imwrite(str(self.folder / name), frame.image)
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
     """Exact two-sided p-value of McNemar's test: how likely so lopsided a disagreement is if neither engine rejects more."""
     trials, fewer = first_only + second_only, min(first_only, second_only)
-    tail = sum(math.comb(trials, count) for count in range(fewer + 1)) / 2**trials
-    return min(1.0, 2 * tail)
+    tail = sum(math.comb(trials, count) for count in range(fewer + 1))
+    return min(1.0, float(2 * tail / 2**trials))
