@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.harness import Contest, Timing, compare, finish, options, show, start
 from lad_edge.sources.child import DriverSource, Limits
-from lad_edge.sources.process import environment
+from lad_edge.sources.interpreters import environment
 from lad_edge.sources.ring import STATEMENT_SLOT
 from lad_edge.sources.worker.driver import DriverError, Room, Shot
 from lad_edge.sources.worker.serving import Outlet, die_with_parent, now, serve

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from lad_edge.errors import MissingDependencyError
-from lad_edge.sources.process import interpreter
+from lad_edge.sources.interpreters import interpreter
 
 PROGRAM = "arv-fake-gv-camera-0.8"
 

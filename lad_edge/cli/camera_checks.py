@@ -108,7 +108,7 @@ def check_losses(uri: str, seconds: float) -> Iterator[Finding]:
 
 
 def _driver(driver: str, what: str) -> Finding:
-    from lad_edge.sources.process import interpreter
+    from lad_edge.sources.interpreters import interpreter
 
     try:
         return Finding(driver, "ok", f"{what}, under {interpreter(driver)}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lad_edge.dashboard.messages import pack, receive
 from lad_edge.errors import UsageError
-from lad_edge.sources.process import environment
+from lad_edge.sources.interpreters import environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

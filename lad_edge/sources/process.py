@@ -6,16 +6,14 @@ import json
 import os
 import select
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lad_edge.errors import MissingDependencyError
+from lad_edge.sources.interpreters import environment, interpreter
 from lad_edge.sources.ring import (
     ALIVE,
     HEADER_BYTES,
@@ -38,21 +36,6 @@ if TYPE_CHECKING:
 
 _START_S = 20.0  # imports on a slow and busy machine
 _TEARDOWN_S = 0.5  # for a driver to give its camera back
-_KEPT = (
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "PATH",
-    "TMPDIR",
-    "TZ",
-    "XDG_RUNTIME_DIR",
-)  # nothing that loads code (reliability.md B14)
-_BINDINGS = {"genicam": ("Aravis", "0.8"), "gst": ("Gst", "1.0")}  # drivers that need GObject introspection
-_SYSTEM_PYTHON = "/usr/bin/python3"
-_PACKAGES = {
-    "genicam": "python3-gi gir1.2-aravis-0.8",
-    "gst": "python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-good",
-}
 
 
 class Hung(Exception):  # noqa: N818 - it is the driver that hangs
@@ -285,37 +268,3 @@ def _bury(process: subprocess.Popen[bytes], after_s: float) -> None:
         process.wait(after_s)
     process.kill()
     process.wait()
-
-
-def environment() -> dict[str, str]:
-    """What a driver process gets to see, and where it finds lad_edge."""
-    here = str(Path(__file__).resolve().parents[2])
-    return {name: os.environ[name] for name in _KEPT if name in os.environ} | {"PYTHONPATH": here}
-
-
-def interpreter(driver: str) -> str:
-    """The Python that has the driver's bindings: this one, or that of the system. Raises MissingDependencyError."""
-    if driver not in _BINDINGS or _has_bindings(sys.executable, driver):
-        return sys.executable
-    if _has_bindings(_SYSTEM_PYTHON, driver):
-        return _SYSTEM_PYTHON
-    raise MissingDependencyError(
-        f"{driver}:// needs {_BINDINGS[driver][0]} with its GObject introspection; sudo apt install {_PACKAGES[driver]}"
-    )
-
-
-_with_bindings: dict[tuple[str, str], bool] = {}
-
-
-def _has_bindings(python: str, driver: str) -> bool:
-    if (python, driver) not in _with_bindings:
-        namespace, version = _BINDINGS[driver]
-        test = f"import gi; gi.require_version('{namespace}', '{version}'); import gi.repository.{namespace}"
-        found = (
-            Path(python).exists()
-            and not subprocess.run(  # noqa: S603 - the command is ours
-                [python, "-c", test], env=environment(), cwd="/", capture_output=True, check=False
-            ).returncode
-        )
-        _with_bindings[python, driver] = bool(found)
-    return _with_bindings[python, driver]

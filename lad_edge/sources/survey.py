@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lad_edge.errors import LadEdgeError, SourceError
 from lad_edge.sources.devices import v4l2_devices, v4l2_name
-from lad_edge.sources.process import environment, interpreter
+from lad_edge.sources.interpreters import environment, interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ import pytest
 from watching import watching
 
 from lad_edge.sources.child import CameraError, DriverSource, Limits
-from lad_edge.sources.process import environment
+from lad_edge.sources.interpreters import environment
 from lad_edge.sources.ring import SLOTS
 from lad_edge.values import Frame, Reason
 

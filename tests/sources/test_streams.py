@@ -11,8 +11,8 @@ from rtsp_server import RtspServer, rtsp_server
 from watching import watching
 
 from lad_edge.errors import MissingDependencyError, SourceError
+from lad_edge.sources.interpreters import interpreter
 from lad_edge.sources.opening import open_source
-from lad_edge.sources.process import interpreter
 from lad_edge.values import Reason
 
 
