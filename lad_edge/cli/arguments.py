@@ -9,12 +9,16 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
+from lad_edge.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 _DURATION = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>us|µs|ms|s|min)?", re.ASCII)
 _UNIT_MS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "min": 6e4}
 _AUTO_KEEP_WARM_S = 0.02
+_LEAST_TOKEN = 16
 _SIZE = re.compile(r"(\d{1,5})[x×](\d{1,5})", re.ASCII)
 
 
@@ -114,6 +118,21 @@ def add_keep_warm(parser: argparse._ActionsContainer) -> None:
         metavar="auto|off|TIME",
         help="let the engine judge a golden frame after each such pause, so that it stays fast; default: auto, 20ms on a GPU",
     )
+
+
+def read_token(path: Path | None, flag: str) -> str | None:
+    """What whoever asks must know; None where no file was named. Raises UsageError."""
+    if path is None:
+        return None
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"{flag} {path} cannot be read: {exc}") from exc
+    if len(token) < _LEAST_TOKEN:
+        raise UsageError(
+            f"{flag} {path}: a token has {_LEAST_TOKEN} characters at least; make one: openssl rand -hex 32"
+        )
+    return token
 
 
 def add_json(parser: argparse.ArgumentParser, what: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from lad_edge.cli.arguments import positive_duration_ms, positive_int, roi_px
+from lad_edge.cli.arguments import positive_duration_ms, positive_int, read_token, roi_px
 from lad_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     MakeTrigger = Callable[[Parts], Trigger]
 
 _KINDS = "free-run, interval:TIME, http://HOST:PORT, presence, presence:X,Y,WIDTH,HEIGHT"
-_LEAST_TOKEN = 16
 
 
 def add_trigger_options(parser: argparse.ArgumentParser) -> None:
@@ -104,18 +103,5 @@ def _http_trigger(args: argparse.Namespace) -> MakeTrigger:
         host, port = None, None
     if not host or port is None or url.path not in ("", "/") or url.username:
         raise UsageError(f"--trigger {args.trigger}: expected http://HOST:PORT, such as http://127.0.0.1:8601")
-    return partial(HttpTrigger, address=(host, port), token=_token(args.token_file), pictures=args.pictures)
-
-
-def _token(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        token = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise UsageError(f"--token-file {path} cannot be read: {exc}") from exc
-    if len(token) < _LEAST_TOKEN:
-        raise UsageError(
-            f"--token-file {path}: a token has {_LEAST_TOKEN} characters at least; make one: openssl rand -hex 32"
-        )
-    return token
+    token = read_token(args.token_file, "--token-file")
+    return partial(HttpTrigger, address=(host, port), token=token, pictures=args.pictures)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lad_edge.cli.arguments import read_token
 from lad_edge.cli.outputs import host_port
 from lad_edge.errors import SinkError, UsageError
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from lad_edge.dashboard.feed import CameraFeed, Dashboard
     from lad_edge.inspector import Inspector
 
-_LEAST_TOKEN = 16
 _SETTINGS = ("dashboard", "dashboard_token_file", "dashboard_labels", "dashboard_shifts")
 
 
@@ -56,19 +56,6 @@ def shift_hours(text: str) -> tuple[int, ...]:
     return tuple(sorted({int(word) for word in words}))
 
 
-def read_token(path: Path) -> str:
-    """Raises UsageError."""
-    try:
-        token = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise UsageError(f"--dashboard-token-file {path} cannot be read: {exc}") from exc
-    if len(token) < _LEAST_TOKEN:
-        raise UsageError(
-            f"--dashboard-token-file {path}: a token has {_LEAST_TOKEN} characters at least; make one: openssl rand -hex 32"
-        )
-    return token
-
-
 @contextmanager
 def open_dashboard(told: Sequence[argparse.Namespace], notice: Callable[[str], None]) -> Iterator[Dashboard | None]:
     """The page of all these lines, or None when nobody asked for it. Raises UsageError, SinkError, MissingDependencyError."""
@@ -81,7 +68,7 @@ def open_dashboard(told: Sequence[argparse.Namespace], notice: Callable[[str], N
     from lad_edge.dashboard.feed import Dashboard
     from lad_edge.dashboard.process import Settings
 
-    token = None if args.dashboard_token_file is None else read_token(args.dashboard_token_file)
+    token = read_token(args.dashboard_token_file, "--dashboard-token-file")
     labels = "" if args.dashboard_labels is None else str(args.dashboard_labels.resolve())
     host, port = args.dashboard
     try:

@@ -36,7 +36,10 @@ async def _serve(line: socket.socket) -> None:
         while True:
             server.hub.put(await _next(reader))
     except (asyncio.IncompleteReadError, ConnectionError, ValueError):
-        server.close()  # nobody feeds it any more, or nonsense came: the line starts another one
+        server.hub.on_viewers = lambda _viewers: (
+            None
+        )  # nobody feeds it any more, or nonsense came: the line starts another one
+        server.close()
 
 
 async def _next(reader: asyncio.StreamReader) -> Message:

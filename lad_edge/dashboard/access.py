@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from collections.abc import Mapping
 
 from lad_edge.errors import UsageError
-
-_LOCAL_NAMES = frozenset({"localhost"})
+from lad_edge.stream.loopback import is_loopback
 
 
 class Access:
@@ -38,14 +36,6 @@ class Access:
         site = headers.get("sec-fetch-site", "same-origin")
         is_json = headers.get("content-type", "").partition(";")[0].strip() == "application/json"
         return self.may_see(headers) and same and site == "same-origin" and is_json
-
-
-def is_loopback(host: str) -> bool:
-    """Whether the name or address is one of this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() in _LOCAL_NAMES
 
 
 def _host_of(header: str) -> str:

@@ -6,7 +6,6 @@ One request is one part. The answer comes with the verdict, so the deadline of t
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import json
 import re
 import threading
@@ -15,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from lad_edge.errors import UsageError
+from lad_edge.stream.loopback import is_loopback
 from lad_edge.stream.records import to_record
 from lad_edge.stream.triggers import OnDemand
 
@@ -38,7 +38,7 @@ class HttpTrigger(OnDemand):
         """
         super().__init__(parts, pictures)
         host, port = address
-        if token is None and not _is_loopback(host):
+        if token is None and not is_loopback(host):
             raise UsageError(f"--trigger http://{host}:{port} is open to others: it needs --token-file, or 127.0.0.1")
         try:
             self._server = _Server(address, self, token)
@@ -142,10 +142,3 @@ def _part_id(body: bytes) -> str | None:
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return part_id if isinstance(part_id, str) and PART_ID.fullmatch(part_id) else None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
