@@ -38,6 +38,7 @@ REHEARSED = (SMALL, DEMO)
 PICTURES = 8  # all are judged and taught; the first ones settle networks, the last ones calibrate
 CALIBRATING = 4
 POLICY = "quantile:0.95"
+THREADS = int(os.environ.get("OMP_NUM_THREADS", "0")) or None  # of an engine of the CPU; None = all cores
 
 
 def main() -> None:
@@ -94,7 +95,7 @@ def make(name: str, work: Path) -> dict[str, object]:
 
 def judge_on_cpu(made: Path, work: Path) -> None:
     """The scores, maps and verdicts that a GPU has to come to, in f32."""
-    with lad_edge.load(made, precision="f32") as inspector:
+    with lad_edge.load(made, precision="f32", threads=THREADS) as inspector:
         results = [inspector(picture) for picture in pictures_for(inspector.bundle, work)]
         threshold = inspector.threshold
     np.savez(
@@ -110,7 +111,7 @@ def teach(made: Path, work: Path) -> None:
     """As `lad-edge teach` does it."""
     from lad_edge.teaching import Lesson, Options
 
-    with Lesson(Options(name="kit", precision="f32")) as lesson:
+    with Lesson(Options(name="kit", precision="f32", threads=THREADS)) as lesson:
         for index, picture in enumerate(frames(PICTURES, work)):
             lesson.show(str(index), picture, "bgr8")
         lesson.finish().write(made)
@@ -177,7 +178,7 @@ def export(name: str, made: Path, work: Path) -> None:
     )
     validation = list(frames(PICTURES, work)[-CALIBRATING:])
     golden = golden_frames(validation, 1)
-    with open_runtime(None, parts.graphs, precision="f32") as runtime:
+    with open_runtime(None, parts.graphs, precision="f32", threads=THREADS) as runtime:
         pipeline = Pipeline(detector, contract, parts, runtime)
         measured = calibrate(pipeline, EXPORTERS[detector], validation, golden, parse_policy(POLICY))
     manifest = bundle.Manifest(

@@ -38,6 +38,7 @@ def main() -> None:
 def run_tests(place: Place) -> dict[str, object]:
     """Counts of pytest's own report. Raises RuntimeError with the names of tests that failed, NoGpuError if all were skipped."""
     report = place.json.with_suffix(".xml")
+    report.unlink(missing_ok=True)
     # warnings of other versions than ours are no fault of the GPU
     options = ["-q", "-m", "gpu", "-W", "default", "-p", "no:cacheprovider", f"--junitxml={report}"]
     subprocess.run([sys.executable, "-m", "pytest", *options, *ROOMS], cwd=ROOT, check=False)
