@@ -235,7 +235,10 @@ class Lesson:
             return region(image, self.options.roi)
         window = self.follower.learn(image)
         for _, words in window.findings:
-            raise DataError(f"{name}: {words}; leave this picture out, or give --register more")
+            place, _, _ = words.partition(": ")
+            raise DataError(
+                f"{name}: {place}; the first part marks the place: show one that lies in the middle first, or give --register more"
+            )
         return window.inspected
 
     def _at_rest(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
