@@ -132,7 +132,8 @@ class DriverProcess:
 
     def picture(self, slot: int, dtype: str, shape: Sequence[int]) -> NDArray[np.generic]:
         """The pixels of a slot: in place while another slot is free, as a copy when the reader holds all but the last one."""
-        self._leased.add(slot)
+        with self._lock:
+            self._leased.add(slot)
         view: NDArray[np.generic] = np.asarray(Lease(self, slot, dtype, shape))
         return view if len(self._leased) < SLOTS - 2 else view.copy()
 
@@ -193,26 +194,37 @@ class DriverProcess:
         os.close(self._interruption)
 
     def _start(self) -> None:
+        """Raises MissingDependencyError."""
+        command = self._command or [interpreter(self.driver), "-m", "lad_edge.sources.worker", self.driver]
         words = json.dumps(dict(self.request))
         self._ring.write(STATEMENT_SLOT, Message(Kind.REQUEST, bytes=self._ring.write_text(STATEMENT_SLOT, words)))
-        self._messages, theirs = os.pipe2(os.O_CLOEXEC)
-        command = self._command or [interpreter(self.driver), "-m", "lad_edge.sources.worker", self.driver]
-        try:
-            self._process = subprocess.Popen(  # noqa: S603 - the command is ours
-                [*command, str(self._memory), str(theirs)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # drivers print addresses with passwords
-                env=environment(),
-                cwd="/",
-                pass_fds=(self._memory, theirs),
-                start_new_session=True,
-                bufsize=0,
-            )
-        finally:
-            os.close(theirs)
-        for slot in set(range(SLOTS)) - self._leased:
-            self._command_byte(slot)
+        messages, theirs = os.pipe2(os.O_CLOEXEC)
+        with (
+            self._lock
+        ):  # a slot that comes back meanwhile must not be told twice: it would be filled while somebody reads it
+            try:
+                self._process = self._spawn([*command, str(self._memory), str(theirs)], theirs)
+                self._messages = messages
+            except OSError:
+                os.close(messages)
+                raise
+            finally:
+                os.close(theirs)
+            for slot in set(range(SLOTS)) - self._leased:
+                self._command_byte(slot)
+
+    def _spawn(self, command: Sequence[str], messages: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603 - the command is ours
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # drivers print addresses with passwords
+            env=environment(),
+            cwd="/",
+            pass_fds=(self._memory, messages),
+            start_new_session=True,
+            bufsize=0,
+        )
 
     def _is_ready(self, timeout_s: float) -> bool:
         """Waits for READY; passes over what a lost driver still had to say."""

@@ -233,3 +233,13 @@ def test_a_driver_process_sees_nothing_that_loads_code(monkeypatch: pytest.Monke
     for name in ("LD_PRELOAD", "PYTHONSTARTUP", "GST_PLUGIN_PATH", "OPENCV_FFMPEG_CAPTURE_OPTIONS", "SECRET"):
         monkeypatch.setenv(name, "planted")
     assert "planted" not in environment().values()
+
+
+def test_pictures_that_somebody_holds_survive_every_new_process(make: Make) -> None:
+    source = make(period_s=0.001)
+    held = read(source, 3)
+    for _ in range(3):
+        source.process.kill()
+        fresh = read(source, 30)  # more than there are slots
+        assert {int(np.asarray(frame.image)[0, 0]) for frame in fresh if frame.image is not None} >= {1, 2, 3}
+    assert [int(np.asarray(frame.image)[0, 0]) for frame in held] == [1, 2, 3]
