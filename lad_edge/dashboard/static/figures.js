@@ -41,6 +41,7 @@ function showScores({ scores, threshold, about }) {
   const reach = about.span || Math.abs(threshold) || 1;
   const level = (score) => 0.5 + (0.5 * (score - threshold)) / reach;
   const ticks = [0, 0.5, 1].map((at) => ({ at, text: threshold === null ? "" : short(threshold + (2 * at - 1) * reach) }));
+  if (threshold > 0 && reach > threshold) ticks[0].text = ""; // scores do not come down there
   const values = scores.map(([, verdict, score]) => ({ verdict, at: score === null ? null : level(score) }));
   points(get("scores"), values, { ticks, limit: 0.5 });
   get("scores-text").textContent = threshold === null ? "" : "• OK  ✕ NG  ○ UNKNOWN";
@@ -65,9 +66,9 @@ function showViews(views) {
 function showHealth(state, words) {
   const camera = state.lost ? ["✕", "Camera: gone", words.CAMERA_LOST] : ["✓", `Camera: ${state.about.source || state.camera}`, ""];
   const outputs = state.outputs.map((output) => {
-    const codes = output.codes.map((code) => `${code}: ${words[code] ?? ""}`).join(" ");
+    const codes = output.codes.map((code) => `${words[code] ?? ""} ${code}`).join(" ");
     const waiting = output.backlog ? `${output.backlog} waiting` : "";
-    return [output.codes.length ? "▲" : "✓", output.name, [codes, output.state, waiting, output.detail].filter(Boolean).join("; ")];
+    return [output.codes.length ? "▲" : "✓", output.name, [codes, output.state, waiting, output.detail].filter(Boolean).join(" · ")];
   });
   const reasons = Object.entries(state.reasons).filter(([reason]) => reason !== "SCORE_WITHIN_LIMIT").map(([reason, count]) => ["·", `${count} × ${reason}`, words[reason] ?? ""]);
   const missed = state.missed ? [["▲", `${state.missed} parts came faster than this page counts`, ""]] : [];

@@ -46,8 +46,13 @@ function takeReject(camera, part) {
 function addCamera(name) {
   cameras.set(name, { name, state: null, stateMs: 0, part: null, rejects: [] });
   view.camera ??= name;
-  const tabs = [...cameras.keys()].map((each, index) => tab(each, index));
+  const tabs = names().map((each, index) => tab(each, index));
   get("cameras").replaceChildren(...(tabs.length > 1 ? tabs : []));
+}
+
+/** In an order that stays the same, whoever speaks first. */
+function names() {
+  return [...cameras.keys()].sort();
 }
 
 function tab(name, index) {
@@ -234,7 +239,7 @@ function setUpKeys() {
     const onButton = event.key === "Enter" && event.target instanceof HTMLButtonElement;
     if (typing || onButton) return;
     if (document.querySelector("dialog[open]") && event.key !== "m") return;
-    const action = /^[1-9]$/.test(event.key) ? () => choose([...cameras.keys()][event.key - 1]) : keys[event.key];
+    const action = /^[1-9]$/.test(event.key) ? () => choose(names()[event.key - 1]) : keys[event.key];
     if (!action) return;
     event.preventDefault(); // or the Enter that opens a dialog presses its first button too
     action();
