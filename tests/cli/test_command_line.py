@@ -25,7 +25,7 @@ def stderr_line(capfd: pytest.CaptureFixture[str]) -> str:
     [
         (["frobnicate"], "invalid choice: 'frobnicate'"),
         (["run"], "--engine"),
-        (["run", "--engine", "x.lad"], "--camera --source"),
+        (["run", "--engine", "x.lad"], "names no source: lad-edge run --engine X.lad --camera 0"),
         (["run", "--engine", "x.lad", "--camera", "0", "--source", "x"], "not allowed with"),
         (["run", "--engine", "x.lad", "--camera", "0", "--deadline", "50"], "50ms or 1s"),
         (["run", "--engine", "x.lad", "--camera", "0", "--threshold", "nan"], "finite number"),
