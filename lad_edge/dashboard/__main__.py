@@ -6,9 +6,9 @@ import asyncio
 import os
 import socket
 import sys
+from contextlib import suppress
 
 from lad_edge.dashboard.messages import LENGTHS, Message, lengths_of, pack, unpack
-from lad_edge.dashboard.server import Server
 from lad_edge.errors import LadEdgeError
 
 _NICER = 10  # than the line: a page that comes late harms nobody
@@ -16,7 +16,8 @@ _NICER = 10  # than the line: a page that comes late harms nobody
 
 def main() -> None:
     """Serves until the other end of the socket closes."""
-    os.nice(_NICER)
+    with suppress(OSError):  # a hardened service may forbid it
+        os.nice(_NICER)
     asyncio.run(_serve(socket.socket(fileno=int(sys.argv[1]))))
 
 
@@ -24,6 +25,8 @@ async def _serve(line: socket.socket) -> None:
     reader, writer = await asyncio.open_connection(sock=line)
     settings = (await _next(reader)).head
     try:
+        from lad_edge.dashboard.server import Server  # pip install "lad-edge[dashboard]"; without it the line says so
+
         server = Server(settings["token"], settings["labels"])
         port = await server.listen(settings["host"], settings["port"])
     except (LadEdgeError, OSError) as exc:

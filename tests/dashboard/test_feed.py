@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -13,6 +16,7 @@ from page_samples import ABOUT, first, part, request, served, until, viewing
 from scripted import frame
 
 from lad_edge.dashboard.feed import CameraFeed, Dashboard
+from lad_edge.dashboard.messages import pack, receive
 from lad_edge.dashboard.process import Settings
 from lad_edge.errors import UsageError
 from lad_edge.values import Verdict
@@ -101,6 +105,18 @@ def test_what_comes_faster_than_it_can_be_counted_is_said_and_not_stored() -> No
     assert state["parts"] == 10_000
     assert sum(state["verdicts"].values()) + state["missed"] == 10_000
     assert state["missed"] > 0
+
+
+def test_without_its_package_the_page_says_how_to_install_it() -> None:
+    program = "import sys; sys.modules['h11'] = None; from lad_edge.dashboard.__main__ import main; main()"
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(pack({"kind": "open", "host": "127.0.0.1", "port": 0, "token": None, "labels": ""}).data)
+        command = [sys.executable, "-c", program, str(theirs.fileno())]
+        subprocess.run(command, pass_fds=[theirs.fileno()], check=True, timeout=60)
+        answer = receive(lambda count: ours.recv(count, socket.MSG_WAITALL)).head
+    assert answer["kind"] == "refused"
+    assert "pip install 'lad-edge[dashboard]'" in answer["error"]
 
 
 def test_an_address_that_is_taken_or_open_to_others_is_refused() -> None:
