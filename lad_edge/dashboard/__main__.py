@@ -34,7 +34,12 @@ async def _serve(line: socket.socket) -> None:
         await writer.drain()
         return
     writer.write(pack({"kind": "listening", "port": port}).data)
-    server.hub.on_viewers = lambda viewers: writer.write(pack({"kind": "watched", "viewers": viewers}).data)
+
+    def tell(viewers: int) -> None:
+        if not writer.is_closing():
+            writer.write(pack({"kind": "watched", "viewers": viewers}).data)
+
+    server.hub.on_viewers = tell
     try:
         while True:
             server.hub.put(await _next(reader))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -35,7 +36,7 @@ class Encoded:
         if frame.image is None or frame.image.dtype != np.uint8 or frame.image.ndim not in (2, 3):
             return
         self.height_px, self.width_px = frame.image.shape[:2]
-        shown = _at_most(as_bgr(frame), WIDEST_PX)
+        shown = as_bgr(replace(frame, image=_at_most(frame.image, WIDEST_PX)))
         quality = measure(shown)
         self.mean_grey, self.sharpness = quality.mean_grey, quality.sharpness
         self.picture = cv2.imencode(".jpg", shown, _JPEG)[1].tobytes()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from lad_edge.stream.stats import Histogram
@@ -63,6 +63,7 @@ class Tally:
         self.verdicts: Counter[str] = Counter(dict.fromkeys((verdict.value for verdict in Verdict), 0))
         self.reasons: Counter[str] = Counter()
         self.latency = Histogram()
+        self._bars = [0] * (_DECADES * _BARS_PER_DECADE)
         self.scores: deque[tuple[int, str, float | None, float | None]] = deque(maxlen=_POINTS)
         self.views: deque[tuple[int, float, float]] = deque(maxlen=_POINTS)
         self.threshold: float | None = None
@@ -77,6 +78,7 @@ class Tally:
         self.threshold = entry.threshold if entry.threshold is not None else self.threshold
         if entry.latency_ms is not None:
             self.latency.add(1e3 * entry.latency_ms)
+            self._bars[_bar_of(entry.latency_ms)] += 1
 
     def see(self, seq: int, mean_grey: float, sharpness: float) -> None:
         """What the picture of a part looked like (views/quality.py)."""
@@ -106,15 +108,17 @@ class Tally:
         """`edges_ms` of the bars and their `counts`, from the first bar that is not empty to the last one."""
         if not self.latency.count:
             return None
-        steps = range(_DECADES * _BARS_PER_DECADE + 1)
-        edges_ms = [_LOWEST_MS * 10 ** (step / _BARS_PER_DECADE) for step in steps]
-        below = [0, *(self.latency.at_most(1e3 * edge) for edge in edges_ms[1:-1]), self.latency.count]
-        counts = [after - before for before, after in pairwise(below)]
-        used = [index for index, count in enumerate(counts) if count]
-        shown = slice(used[0], used[-1] + 1)
+        used = [index for index, count in enumerate(self._bars) if count]
         summary_ms = {name: round(value / 1e3, 3) for name, value in self.latency.summary().items()}
-        edges_ms = [round(edge, 4) for edge in edges_ms[used[0] : used[-1] + 2]]
-        return {"edges_ms": edges_ms, "counts": counts[shown], "count": self.latency.count, **summary_ms}
+        edges_ms = [round(_LOWEST_MS * 10 ** (step / _BARS_PER_DECADE), 4) for step in range(used[0], used[-1] + 2)]
+        counts = self._bars[used[0] : used[-1] + 1]
+        return {"edges_ms": edges_ms, "counts": counts, "count": self.latency.count, **summary_ms}
+
+
+def _bar_of(latency_ms: float) -> int:
+    """Index of the bar; the first and the last one hold what lies beyond."""
+    steps = _BARS_PER_DECADE * math.log10(max(latency_ms, _LOWEST_MS) / _LOWEST_MS)
+    return min(int(steps), _DECADES * _BARS_PER_DECADE - 1)
 
 
 def shift_begin(utc_s: float, hours: Sequence[int]) -> int:
