@@ -144,7 +144,7 @@ def _losses(seen: _Seen) -> Finding:
     whole, all_ = seen.counts["whole"], seen.counts.total()
     others = ", ".join(f"{count} {name}" for name, count in sorted(seen.counts.items()) if name != "whole")
     detail = f"{whole} of {all_} frames came whole" + (f"; {others}" if others else "")
-    if not whole:
+    if not all_:
         return Finding("losses", "fail", detail, "is it waiting for a trigger? free-run: trigger=off")
     if whole < all_:
         remedy = "larger packets and socket buffers as above, a network card of its own, a lower rate (?fps=…)"

@@ -54,7 +54,7 @@ def test_a_camera_without_losses_is_healthy(capfd: pytest.CaptureFixture[str]) -
 
 
 def test_lost_packets_are_a_failure_with_a_remedy(capfd: pytest.CaptureFixture[str]) -> None:
-    with gige_camera(lost_per_mille=20) as gige:
+    with gige_camera(lost_per_mille=3) as gige:
         assert camera("doctor", f"{gige.uri}?fps=40", "--time", "1s") == 5
     shown = capfd.readouterr().out
     assert "FAIL   losses" in shown

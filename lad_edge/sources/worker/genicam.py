@@ -14,13 +14,13 @@ gi.require_version("Aravis", "0.8")
 from gi.repository import Aravis, GLib  # noqa: E402
 
 from lad_edge.sources.worker.driver import DriverError, Room, Shot  # noqa: E402
+from lad_edge.sources.worker.frame_ids import FrameIds  # noqa: E402
 
 _BUFFERS = 8
 _POLL_US = 20_000  # a software trigger waits for no longer than that
 _HEARTBEAT_MS = 1500  # after that a camera forgets a program that was killed; the usual 3000 would be missed parts
 _FEWEST_PERIODS = 4  # without a picture, before a free-running camera is lost
 _OLDEST_NS = 2_000_000_000  # a buffer's wall-clock time that is further back was set by a clock that jumped
-_LAST_ID_GVSP1 = 65535  # GigE Vision 1.x counts frames in 16 bits, without the 0
 
 # Codes of the Pixel Format Naming Convention (EMVA, PFNC 2.x) → our names.
 _FORMATS = {
@@ -48,7 +48,7 @@ class GenicamDriver:
         self._camera: Any = None
         self._stream: Any = None
         self._memory: dict[int, Any] = {}  # first byte → the buffer's memory
-        self._last_id = -1
+        self._ids = FrameIds()
         self._lost = False
 
     def open(self) -> str:
@@ -183,10 +183,10 @@ class GenicamDriver:
 
     def _shot(self, buffer: Any, room: Room) -> Shot:
         number, moment = int(buffer.get_frame_id()), _captured(buffer.get_system_timestamp())
-        missing, self._last_id = _gap(self._last_id, number), number
+        missing = self._ids.missing_before(number)
         if buffer.get_status() != Aravis.BufferStatus.SUCCESS:
             detail = f"frame {number} of {self._name()} is damaged: {buffer.get_status().value_nick}"
-            return Shot(*moment, device_id=number, missing=missing, fault="FRAME_INCOMPLETE", detail=detail)
+            return Shot(*moment, device_id=number or -1, missing=missing, fault="FRAME_INCOMPLETE", detail=detail)
         pixels = room()
         if pixels is None:
             return Shot(*moment, missing=missing)
@@ -242,13 +242,3 @@ def _captured(stamp_ns: int) -> tuple[int, int]:
     if not 0 <= age_ns < _OLDEST_NS:
         age_ns = 0
     return monotonic_ns - age_ns, utc_ns - age_ns
-
-
-def _gap(last: int, number: int) -> int:
-    """Frames between two ids. A camera that begins anew has no gap."""
-    if last < 0:
-        return 0
-    if number < last:
-        wrapped = last > _LAST_ID_GVSP1 // 2 and last <= _LAST_ID_GVSP1 and number < _LAST_ID_GVSP1 // 2
-        return _LAST_ID_GVSP1 - last + number - 1 if wrapped else 0
-    return max(0, number - last - 1)
