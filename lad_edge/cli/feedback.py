@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ examples:
   lad-edge run --engine part.lad --camera 0 --out images:parts?ok=20       keeps parts with their records
   lad-edge feedback propose part.lad parts --false-reject 118 240          these were good: part.proposed.lad
   lad-edge feedback propose part.lad parts --missed 97                     this one was bad and released
+  lad-edge feedback propose part.lad parts --labels labels                 what operators said on the page
   lad-edge feedback apply part.proposed.lad                                in place of part.lad, which is kept beside it
   lad-edge feedback rollback part.lad                                      and back
 
@@ -55,6 +57,12 @@ def _add_propose(actions: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("parts", type=Path, metavar="FOLDER", help="of 'lad-edge run --out images:FOLDER'")
     parser.add_argument("--false-reject", nargs="+", default=[], metavar="SEQ", help="good parts that were rejected")
     parser.add_argument("--missed", nargs="+", default=[], metavar="SEQ", help="bad parts that were OK")
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FOLDER",
+        help="of 'lad-edge run --dashboard-labels': what operators said on the page",
+    )
     parser.add_argument("--policy", metavar="POLICY", help=POLICY_HELP.replace("%", "%%") + " (default: as before)")
     parser.add_argument(
         "--most-false-rejects",
@@ -93,8 +101,8 @@ def run_propose(args: argparse.Namespace) -> int:
     if engine.manifest.kind != "lad":
         raise UsageError(f"{args.engine} is a plan; propose for the .lad that it was built from, and build it again")
     said = Said(
-        named_parts(parts, args.false_reject, "--false-reject"),
-        named_parts(parts, args.missed, "--missed"),
+        [*named_parts(parts, args.false_reject, "--false-reject"), *_labelled(args, parts, "false_reject")],
+        [*named_parts(parts, args.missed, "--missed"), *_labelled(args, parts, "missed")],
     )
     check_said(engine, said)
     options = Options(args.runtime, args.precision, args.threads, maps_for=frozenset())
@@ -108,6 +116,17 @@ def run_propose(args: argparse.Namespace) -> int:
     else:
         print("\n".join(_text(report)))
     return 0
+
+
+def _labelled(args: argparse.Namespace, parts: list[KeptPart], label: str) -> list[KeptPart]:
+    from lad_edge.cli.kept_parts import labelled_parts
+
+    if args.labels is None:
+        return []
+    found, gone = labelled_parts(parts, args.labels, label)
+    if gone:
+        print(f"{gone} parts that were called {label} are not in {args.parts}; they are left out", file=sys.stderr)
+    return found
 
 
 def run_apply(args: argparse.Namespace) -> int:

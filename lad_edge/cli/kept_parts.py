@@ -72,6 +72,26 @@ def named_parts(parts: Sequence[KeptPart], names: Collection[str], option: str) 
     return [_the_one([part for part in parts if name in (part.name, str(part.seq))], name, option) for name in names]
 
 
+def labelled_parts(parts: Sequence[KeptPart], folder: Path, label: str) -> tuple[list[KeptPart], int]:
+    """The parts that operators gave this label on the page (dashboard/labels.py), and how many more of them were not kept.
+
+    Raises DataError for a folder without labels, or labels that are not ours.
+    """
+    path = folder / "labels.jsonl"
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        told = {_moment(line["record"]) for line in lines if line["label"] == label}
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise DataError(f"{path}: no labels of 'lad-edge run --dashboard-labels' can be read there: {exc}") from exc
+    found = [part for part in parts if _moment(part.record) in told]
+    return found, len(told) - len(found)
+
+
+def _moment(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Tells one part from all others, also where cameras were named differently."""
+    return record["seq"], record["utc_ns"], record["captured_ns"], record["engine_sha256"]
+
+
 def _the_one(found: Sequence[KeptPart], name: str, option: str) -> KeptPart:
     if not found:
         raise UsageError(f"{option} {name}: no part of this number was kept; give the seq of its record")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sqlite3
 from collections import Counter
 from contextlib import closing
@@ -19,11 +18,12 @@ from lad_edge.errors import DataError, ParityError, UsageError
 from lad_edge.values import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
+    from lad_edge.cli.kept_parts import KeptPart
     from lad_edge.inspector import Inspector
+
+    Record = Mapping[str, Any]
 
 DIFFERS_EXIT = ParityError.exit_code
 
@@ -83,6 +83,7 @@ class Replayed:
 def run(args: argparse.Namespace) -> int:
     """Judges again, prints what differs, and a summary."""
     from lad_edge import bundle
+    from lad_edge.cli.kept_parts import read_kept
     from lad_edge.inspector import Inspector, Options
 
     if not args.records.exists():
@@ -92,13 +93,15 @@ def run(args: argparse.Namespace) -> int:
     pictures = args.pictures or (args.records if args.records.is_dir() else None)
     if pictures is None:
         raise UsageError("records hold no pictures: give the folder of --out images:FOLDER with --pictures")
-    records = [record for record in _records(args.records) if args.frame in (None, record["seq"])]
+    kept = read_kept(pictures)
+    records = [record for record in _records(args, kept) if args.frame in (None, record["seq"])]
     if not records:
         what = "no record" if args.frame is None else f"no part {args.frame}"
         raise DataError(f"{args.records} holds {what}")
     options = Options(args.runtime, args.precision, args.threads, maps_for=frozenset())
     with Inspector(bundle.read(args.engine), options) as inspector:
-        replayed = [_replay(inspector, record, pictures) for record in records]
+        parts = {_key(part.record): part for part in kept}
+        replayed = [_replay(inspector, record, parts.get(_key(record))) for record in records]
     _tell(args, replayed)
     return DIFFERS_EXIT if any(each.state == "differs" for each in replayed) else 0
 
@@ -114,21 +117,23 @@ def _tell(args: argparse.Namespace, replayed: list[Replayed]) -> None:
     print(f"{len(replayed)} records: " + ", ".join(f"{count} {state}" for state, count in states.most_common()))
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    """In the order in which they were made. Raises DataError for what is no record of ours."""
+def _records(args: argparse.Namespace, kept: Sequence[KeptPart]) -> Iterator[Record]:
+    """In the order in which they were made. Raises DataError for what is no file of records."""
+    if args.records.is_dir():
+        yield from (part.record for part in kept)
+        return
     try:
-        yield from _beside_pictures(path) if path.is_dir() else _in_outbox(path)
+        yield from _in_outbox(args.records)
     except (sqlite3.Error, ValueError, KeyError, OSError) as exc:
-        raise DataError(f"{path}: no records of lad-edge can be read there: {exc}") from exc
+        raise DataError(f"{args.records}: no records of lad-edge can be read there: {exc}") from exc
 
 
-def _beside_pictures(folder: Path) -> Iterator[dict[str, Any]]:
-    for path in sorted(folder.glob("*/*/*_*.json")):
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        yield record
+def _key(record: Record) -> tuple[Any, ...]:
+    """Of a record in every output (reliability.md V5)."""
+    return tuple(record[name] for name in ("device_id", "camera_id", "boot_id", "seq"))
 
 
-def _in_outbox(path: Path) -> Iterator[dict[str, Any]]:
+def _in_outbox(path: Path) -> Iterator[Record]:
     from lad_edge.outputs.ledger import Reader
 
     with closing(Reader(path)) as reader:
@@ -138,18 +143,17 @@ def _in_outbox(path: Path) -> Iterator[dict[str, Any]]:
             last = stored[-1].id
 
 
-def _replay(inspector: Inspector, record: Mapping[str, Any], pictures: Path) -> Replayed:
-    from lad_edge.outputs.outbox import frame_sha256
-
+def _replay(inspector: Inspector, record: Record, part: KeptPart | None) -> Replayed:
     seq, was = int(record["seq"]), _said(record["score"], record["threshold"])
     if record["score"] is None:
         return Replayed(seq, "not judged then")
-    image = _picture(inspector, record, pictures)
-    if image is None:
+    if part is None or not part.picture.is_file():
         return Replayed(seq, "without a picture", was)
-    if frame_sha256(image) != record["frame_sha256"]:
+    try:
+        frame = part.frame(inspector.bundle.manifest.contract.pixel_format)
+    except DataError:
         return Replayed(seq, "with another picture than was judged", was)
-    result = inspector(image, inspector.bundle.manifest.contract.pixel_format)
+    result = inspector(np.asarray(frame.image, np.uint8), frame.pixel_format)
     now = _said(result.score, inspector.threshold)
     if now == was:
         return Replayed(seq, "identical", was, now)
@@ -162,7 +166,7 @@ def _said(score: float | None, threshold: float) -> Said:
     return {"verdict": verdict, "score": score, "threshold": threshold}
 
 
-def _why(inspector: Inspector, record: Mapping[str, Any]) -> Iterator[str]:
+def _why(inspector: Inspector, record: Record) -> Iterator[str]:
     """Reasons to expect another answer."""
     here = {"lad_edge": __version__, "runtime": inspector.engine_name}
     if record["engine_sha256"] != inspector.bundle.sha256:
@@ -172,17 +176,3 @@ def _why(inspector: Inspector, record: Mapping[str, Any]) -> Iterator[str]:
     for name, version in record["versions"].items():
         if here.get(name) not in (None, version):
             yield f"{name} {version} then, {here[name]} now"
-
-
-def _picture(inspector: Inspector, record: Mapping[str, Any], folder: Path) -> NDArray[np.uint8] | None:
-    """As it was captured; None if it was not kept. Raises DataError if it cannot be read."""
-    from lad_edge.images import read_image
-    from lad_edge.stream.records import safe_id
-
-    name = f"{record['seq']:012d}_{record['verdict']}.png"
-    found = next(iter(sorted((folder / safe_id(record["camera_id"])).glob(f"*/{name}"))), None)
-    if found is None:
-        return None
-    image = np.asarray(read_image(found).image, np.uint8)
-    turned = inspector.bundle.manifest.contract.pixel_format == "rgb8"  # OpenCV wrote it as blue, green, red
-    return np.ascontiguousarray(image[:, :, ::-1]) if turned else image

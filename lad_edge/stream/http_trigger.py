@@ -45,6 +45,7 @@ class HttpTrigger(OnDemand):
         except OSError as exc:
             raise UsageError(f"--trigger http://{host}:{port}: {exc.strerror}; choose another address") from exc
         self.port: int = self._server.server_address[1]
+        self._starting = threading.Lock()
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), name="http-trigger", daemon=True
         )
@@ -52,14 +53,18 @@ class HttpTrigger(OnDemand):
     def start(self) -> None:
         """Requests are answered from now on; earlier ones have waited."""
         super().start()
-        self._thread.start()
+        with self._starting:
+            if not self.parts.closed:
+                self._thread.start()
 
     def close(self) -> None:
         """No request is taken any more."""
         super().close()
-        if self._thread.is_alive():
-            self._server.shutdown()
-        self._server.server_close()
+        with self._starting:  # the source may end, in its own thread, before the line starts
+            if self._thread.is_alive():
+                self._server.shutdown()
+                self._thread.join()
+            self._server.server_close()
 
     def ask(self, part_id: str) -> Answer:
         """Triggers a part and waits for what is said of it."""

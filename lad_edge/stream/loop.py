@@ -89,7 +89,8 @@ class Line:
         self._deadlines.start()
         try:
             self._wait_for_source()
-            self.trigger.start()
+            if not self.parts.closed:
+                self.trigger.start()
             while not self.options.stop() and not self.parts.finished:
                 self.beat()
                 self._step()

@@ -100,6 +100,28 @@ def test_false_rejects_become_good_parts_and_the_proposal_says_what_changes(line
     assert (change.parent_sha256, change.why) == (bundles.read(line / "part.lad").sha256, "4 false rejects")
 
 
+def test_what_operators_said_on_the_page_counts_as_if_it_were_named(line: Path, capfd: Show) -> None:
+    records = {part["seq"]: part for part in map(json.loads, map(Path.read_text, (line / "parts").glob("*/*/*.json")))}
+    gone = records[4] | {"seq": 999}
+    (line / "labels").mkdir()
+    (line / "labels" / "labels.jsonl").write_text(
+        "".join(
+            json.dumps({"label": label, "camera": "", "record": record}) + "\n"
+            for label, record in [*(("false_reject", records[seq]) for seq in LOT[1:]), ("false_reject", gone)]
+        )
+    )
+    assert feedback("propose", line / "part.lad", line / "parts", "--labels", line / "labels", "--json") == 0
+    shown = capfd.readouterr()
+    assert "1 parts that were called false_reject are not in" in shown.err
+    named = proposed(line, capfd, *LOT)
+    assert json.loads(shown.out)["kept_parts"] == named["kept_parts"]
+
+
+def test_a_folder_that_holds_no_labels_is_refused(line: Path, capfd: Show) -> None:
+    assert feedback("propose", line / "part.lad", line / "parts", "--labels", line) == 2
+    assert "no labels of 'lad-edge run --dashboard-labels'" in capfd.readouterr().err
+
+
 def test_the_applied_engine_releases_new_parts_of_that_lot_and_rollback_brings_the_old_one_back(
     line: Path, capfd: Show
 ) -> None:

@@ -88,7 +88,7 @@ def test_a_picture_that_was_not_kept_is_counted(
         (["nowhere"], "does not exist"),
         (["line.sqlite"], "give the folder of --out images:FOLDER"),
         (["pictures", "--frame", "99"], "holds no part 99"),
-        (["source"], "holds no record"),
+        (["source"], "holds no parts"),
         (["source/0.png", "--pictures", "pictures"], "no records of lad-edge can be read there"),
     ],
 )
