@@ -19,7 +19,7 @@ class ScriptedSource:
         self.name, self.live, self.free_running = name, live, live
         self.steps = iter(steps)
         self.open_failures: list[str] = []
-        self.opened = 0
+        self.opened = self.triggered = 0
         self.exhausted = threading.Event()
 
     def open(self) -> None:
@@ -36,6 +36,9 @@ class ScriptedSource:
 
     def close(self) -> None:
         pass
+
+    def trigger(self) -> None:
+        self.triggered += 1
 
     def interrupt(self) -> None:
         pass

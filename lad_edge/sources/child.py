@@ -65,11 +65,15 @@ class DriverSource:
         limits: Limits | None = None,
         *,
         free_running: bool = True,
+        on_demand: bool = False,
         check: Callable[[], None] = _no_check,
         command: Sequence[str] = (),
     ) -> None:
-        """name: without secrets. check: raises SourceError for what can be known without the driver. command: see DriverProcess."""
-        self.name, self.limits, self.free_running = name, limits or Limits(), free_running
+        """name: without secrets. on_demand: each picture is taken by `trigger`. command: see DriverProcess.
+
+        check: raises SourceError for what can be known without the driver.
+        """
+        self.name, self.limits, self.free_running, self.on_demand = name, limits or Limits(), free_running, on_demand
         self.counts: Counter[str] = Counter()
         self.opened = ""  # what the driver says that it opened
         self._check = check
@@ -114,8 +118,9 @@ class DriverSource:
         self.process.end()
 
     def trigger(self) -> None:
-        """Takes one picture now, if the camera waits for software triggers (`genicam://…?trigger=software`); from any thread."""
-        self.process.trigger()
+        """Takes a picture now, if the camera waits for software triggers (`genicam://…?trigger=software`)."""
+        if self.on_demand:
+            self.process.trigger()
 
     def interrupt(self) -> None:
         """Ends an `open` or `read` that waits."""

@@ -49,6 +49,10 @@ class Converted:
         """Closes the other source."""
         self.source.close()
 
+    def trigger(self) -> None:
+        """Triggers the other source."""
+        self.source.trigger()
+
     def interrupt(self) -> None:
         """Interrupts the other source."""
         self.source.interrupt()

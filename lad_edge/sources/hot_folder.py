@@ -72,6 +72,9 @@ class HotFolder:
     def close(self) -> None:
         """Nothing stays open between two files."""
 
+    def trigger(self) -> None:
+        """Nothing waits for it."""
+
     def interrupt(self) -> None:
         """Ends a `read` that waits."""
         self._interrupted.set()

@@ -77,13 +77,17 @@ def _stream(uri: SourceUri, _: Size | None) -> Source:
 
 
 def _genicam(uri: SourceUri, size: Size | None) -> Source:
-    triggered = uri.choice("trigger", "off", "software", "line") != "off"
+    trigger = uri.choice("trigger", "off", "software", "line")
     for option in ("exposure", "gain", "fps", "packet"):
         uri.number(option, 0)
     uri.pair("offset")
     request = _request(uri, uri.pair("size") or size)
     limits = Limits(silence_s=_silence_s(uri, _GENICAM_SILENCE_S), open_s=10.0, farewell_s=_GENICAM_FAREWELL_S)
-    return DriverSource(f"genicam:{uri.address or 'any'}", "genicam", request, limits, free_running=not triggered)
+    name, how = (
+        f"genicam:{uri.address or 'any'}",
+        {"free_running": trigger == "off", "on_demand": trigger == "software"},
+    )
+    return DriverSource(name, "genicam", request, limits, **how)
 
 
 def _gst(uri: SourceUri, _: Size | None) -> Source:

@@ -61,6 +61,9 @@ class Pattern:
     def close(self) -> None:
         """Nothing to free."""
 
+    def trigger(self) -> None:
+        """Nothing waits for it."""
+
     def interrupt(self) -> None:
         """Ends a `read` that waits."""
         self._interrupted.set()

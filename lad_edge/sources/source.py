@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Source(Protocol):
-    """Where frames come from. Only the capture thread calls the methods; `interrupt` may come from any thread.
+    """Where frames come from. Only the capture thread calls the methods; `trigger` and `interrupt` may come from any thread.
 
     live: frames come as they please, and never end; otherwise the source may be held back and read to its end.
     free_running: a live source at its own steady rate, so that silence is a fault; False = something triggers each frame.
@@ -32,6 +32,9 @@ class Source(Protocol):
     def close(self) -> None:
         """Frees what `open` took; harmless when there is nothing to free."""
 
+    def trigger(self) -> None:
+        """Takes a picture now, where the source waits for that; nothing elsewhere. From any thread."""
+
     def interrupt(self) -> None:
         """Makes an `open` or `read` that waits return soon, and every later one at once."""
 
@@ -47,6 +50,9 @@ class Recorded:
 
     def close(self) -> None:
         """Nothing to free."""
+
+    def trigger(self) -> None:
+        """Nothing waits for it."""
 
     def interrupt(self) -> None:
         """No call waits."""

@@ -118,6 +118,12 @@ class Parts:
                     return True
             return False
 
+    @property
+    def wanting(self) -> bool:
+        """Some part waits for a picture."""
+        with self._changed:
+            return any(part.result is None and not part.complete for part in self._open)
+
     def take(self, timeout_s: float) -> Part | None:
         """The oldest part that can be judged, waiting for it."""
         with self._changed:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from lad_edge.values import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lad_edge.stream.parts import Part, Parts
     from lad_edge.values import Frame
 
@@ -21,10 +23,12 @@ class Trigger:
     """What the capture thread gives each picture to.
 
     heard_s: when the source last said something, on the monotonic clock; lost: what it said was that there is no camera.
+    expose: lets a camera that waits for it take a picture; the line sets it.
     """
 
     def __init__(self, parts: Parts) -> None:
         self.parts, self.heard_s, self.lost = parts, time.monotonic(), False
+        self.expose: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """The source is open."""
@@ -63,8 +67,11 @@ class OnDemand(Trigger):
 
     def fire(self, part_id: str = "") -> Part | None:
         """A part from now on; None once the line ends. While the camera is lost it is UNKNOWN at once. From any thread."""
+        others_wait = self.parts.wanting
         part = self.parts.trigger(part_id, self.pictures)
         fault = self._fault
+        if not others_wait:  # their pictures are under way, and each is followed by the next one
+            self.expose()
         if part is not None and fault is not None:
             self.parts.add(replace(fault, captured_ns=time.monotonic_ns(), utc_ns=time.time_ns()))
         return part
@@ -75,6 +82,8 @@ class OnDemand(Trigger):
         taken = self.parts.add(frame)
         while taken and self._fault is not None:
             taken = self.parts.add(frame)
+        if self.parts.wanting:
+            self.expose()
         return not self.parts.closed
 
 

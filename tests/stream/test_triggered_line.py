@@ -209,3 +209,29 @@ def test_another_engine_takes_over_between_two_parts(open_inspector: Callable[..
         running.line.trigger.fire("by the second")
         results = running.records(2)
     assert [result.threshold for result in results] == [1e6, -1e6]
+
+
+def test_a_camera_that_waits_is_let_take_each_picture_of_a_part(inspector: Inspector) -> None:
+    """Its pictures come when they are asked for, and never else."""
+    asked, end, sink = threading.Semaphore(0), threading.Event(), CollectingSink()
+
+    def exposures() -> Iterator[Frame]:
+        while asked.acquire() and not end.is_set():
+            yield frame(good(0))
+
+    source = ScriptedSource(exposures(), live=True)
+    source.trigger = asked.release  # type: ignore[method-assign]
+    line = Line(source, inspector, [sink], LineOptions(trigger=on_demand(pictures=3), stall_s=WAIT_S))
+    thread = threading.Thread(target=line.run)
+    thread.start()
+    assert line.capture.opened.wait(WAIT_S)
+    for name in ("a", "b"):
+        line.trigger.fire(name)
+    limit_s = time.monotonic() + WAIT_S
+    while len(sink.results) < 2 and time.monotonic() < limit_s:
+        time.sleep(0.002)
+    end.set()
+    asked.release()
+    thread.join(WAIT_S)
+    assert [result.part_id for result in sink.results] == ["a", "b"]
+    assert line.parts.triggered == 2
