@@ -83,11 +83,8 @@ def _genicam(uri: SourceUri, size: Size | None) -> Source:
     uri.pair("offset")
     request = _request(uri, uri.pair("size") or size)
     limits = Limits(silence_s=_silence_s(uri, _GENICAM_SILENCE_S), open_s=10.0, farewell_s=_GENICAM_FAREWELL_S)
-    name, how = (
-        f"genicam:{uri.address or 'any'}",
-        {"free_running": trigger == "off", "on_demand": trigger == "software"},
-    )
-    return DriverSource(name, "genicam", request, limits, **how)
+    name, free_running, on_demand = f"genicam:{uri.address or 'any'}", trigger == "off", trigger == "software"
+    return DriverSource(name, "genicam", request, limits, free_running=free_running, on_demand=on_demand)
 
 
 def _gst(uri: SourceUri, _: Size | None) -> Source:

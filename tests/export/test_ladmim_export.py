@@ -22,6 +22,7 @@ from lad_edge.detectors.ladmim import Ladmim, LadmimConfig
 from lad_edge.detectors.targets import TARGETS, Truth
 from lad_edge.errors import EngineError
 from lad_edge.images import read_image
+from lad_edge.inspector import Inspector, Options
 from lad_edge.kernels import Quantizer, pack_masks, reference
 from lad_edge.scoring import targets
 from lad_edge.scoring.counts import Expectations
@@ -273,12 +274,13 @@ def test_parity_holds_and_the_engine_judges_every_image(run, data):
 def test_findings_come_with_a_rejected_part_alone(run, data):
     folder, _ = run
     picture = np.full_like(read_image(next(iter(open_dataset(data).select(split="test"))).path)[0], 200)
-    with load(folder / "part.lad", precision="f32", threshold=-1e9) as strict:
+    part = bundle.read(folder / "part.lad")
+    with Inspector(part, Options(precision="f32", threshold=-1e9, gates=False)) as strict:
         result = strict(picture)
     assert result.verdict.value == "NG"
     assert result.findings
     assert all("patches of code" in finding for finding in result.findings)
-    with load(folder / "part.lad", precision="f32", threshold=1e9) as lax:
+    with Inspector(part, Options(precision="f32", threshold=1e9, gates=False)) as lax:
         assert lax(picture).findings == ()
 
 
