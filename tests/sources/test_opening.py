@@ -12,6 +12,7 @@ import pytest
 import tiny
 
 from lad_edge.errors import MissingDependencyError, SourceError, UsageError
+from lad_edge.sources import interpreters
 from lad_edge.sources.child import DriverSource
 from lad_edge.sources.converted import Converted
 from lad_edge.sources.devices import holders
@@ -268,8 +269,10 @@ def test_programs_that_hold_a_device_are_named(tmp_path: Path) -> None:
 def test_a_driver_that_is_not_installed_comes_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lad_edge.sources.interpreters._BINDINGS", {"genicam": ("NoSuchNamespace", "1.0")})
+    monkeypatch.setattr(interpreters, "_BINDINGS", {"genicam": ("NoSuchNamespace", "1.0")})
+    interpreters._has_bindings.cache_clear()
     source = open_source("genicam://SN-1")
     with pytest.raises(MissingDependencyError, match="sudo apt install python3-gi gir1"):
         source.open()
     source.close()
+    interpreters._has_bindings.cache_clear()
