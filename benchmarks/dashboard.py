@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -58,6 +58,9 @@ class Camera:
 
     def close(self) -> None:
         """Nothing to close."""
+
+    def trigger(self) -> None:
+        """Nothing waits for it."""
 
     def interrupt(self) -> None:
         """No read waits for long."""
@@ -152,7 +155,7 @@ async def _view(port: int, bytes_at_once: int, pause_s: float) -> str:
         await asyncio.sleep(1.0)
 
 
-def _writer() -> object:
+def _writer() -> Callable[[], object]:
     feed, frame = CameraFeed("camera", {}), frame_now("camera#1", _PICTURES[0])
     result = NullInspector().inspect(frame)
     return lambda: feed.write(frame, result)
