@@ -80,7 +80,7 @@ def tried_all_the_same(runtime: str) -> str:
         engine = compile_graph(Target(runtime, ()), "trial", graph, onnx)
         opened = package(runtime).Runtime(logger(runtime)).deserialize_cuda_engine(engine)
         starts = opened is not None and opened.create_execution_context() is not None
-    except Exception as exc:
+    except Exception as exc:  # of a library that was not made for this GPU: whatever it says is the answer
         return f"tried all the same, it says: {type(exc).__name__}: {exc}"
     return "tried all the same, a small engine starts" if starts else f"tried all the same: {logger(runtime).last()}"
 

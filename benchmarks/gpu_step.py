@@ -52,7 +52,7 @@ class Step:
             found = {"status": "no GPU", "error": str(exc)}
         except NotHereError as exc:
             found = {"status": "not here", "error": str(exc)}
-        except Exception as exc:
+        except Exception as exc:  # the GPU is lent for minutes: one question that fails must not cost the others
             traceback.print_exc()
             found = {"status": "failed", "error": f"{type(exc).__name__}: {exc}"}
         self.found[question] = found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -52,3 +53,15 @@ def open_inspector(make_bundle: Callable[..., Path]) -> Iterator[Callable[..., I
     yield open_one
     for inspector in opened:
         inspector.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of the size that the test's module states as SMALL_DISK, such as "64k"."""
+    size = f"size={request.module.SMALL_DISK}"
+    command = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(tmp_path)]
+    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"a small tmpfs cannot be mounted here: {mounted.stderr.strip()}")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,25 +18,12 @@ from lad_edge.errors import SinkError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SMALL_DISK = "128k"
 LARGE = {"tables/large": np.arange(50_000, dtype=np.int64)}  # 400 kB
 
 
 def names(folder: Path) -> list[str]:
     return [entry.name for entry in folder.iterdir()]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 128 kB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", disk], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.decode().strip()}")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
 
 
 @pytest.fixture

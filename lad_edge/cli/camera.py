@@ -111,17 +111,9 @@ def run_preview(args: argparse.Namespace) -> int:
 def run_doctor(args: argparse.Namespace) -> int:
     """Prints each finding as soon as it is there; the exit code says whether one of them is a failure."""
     from lad_edge.cli.camera_checks import examine
-    from lad_edge.cli.doctor import finding_line
+    from lad_edge.cli.doctor import tell
 
-    findings = []
-    for finding in examine(args.camera, args.time / 1e3):
-        findings.append(finding)
-        if not args.json:
-            print(finding_line(finding), flush=True)
-    healthy = all(finding.status != "fail" for finding in findings)
-    if args.json:
-        print_json({"healthy": healthy, "findings": [finding.as_dict() for finding in findings]})
-    return 0 if healthy else SourceError.exit_code
+    return 0 if tell(examine(args.camera, args.time / 1e3), as_json=args.json) else SourceError.exit_code
 
 
 def _add_grab(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -12,7 +12,7 @@ from lad_edge.cli.checks import CHECKS
 from lad_edge.cli.trial import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 _EPILOG = """\
 Every line is the result of a real trial: each inference engine computes a small network, the native kernels are compared
@@ -37,15 +37,20 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def run(args: argparse.Namespace) -> int:
     """Prints each finding as soon as it is there."""
+    return 0 if tell(_examine(), as_json=args.json) else 1
+
+
+def tell(examined: Iterable[Finding], *, as_json: bool) -> bool:
+    """Prints each finding as soon as it is there, or all of them as one document; says whether none is a failure."""
     findings = []
-    for finding in _examine():
+    for finding in examined:
         findings.append(finding)
-        if not args.json:
-            print(finding_line(finding), flush=True)
+        if not as_json:
+            print(_finding_line(finding), flush=True)
     healthy = all(finding.status != "fail" for finding in findings)
-    if args.json:
+    if as_json:
         print_json({"healthy": healthy, "findings": [finding.as_dict() for finding in findings]})
-    return 0 if healthy else 1
+    return healthy
 
 
 def _examine() -> Iterator[Finding]:
@@ -62,7 +67,7 @@ def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Find
         yield Finding(name, "fail", f"{type(exc).__name__}: {exc}", "pip install --force-reinstall lad-edge")
 
 
-def finding_line(finding: Finding) -> str:
+def _finding_line(finding: Finding) -> str:
     """What a person reads: the mark, the name, what was found, and what to do."""
     colour, mark = _MARKS[finding.status]
     shown = f"{colour}{mark}\033[0m" if sys.stdout.isatty() else mark

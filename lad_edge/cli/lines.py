@@ -84,7 +84,7 @@ class Lines:
     def _run(self, args: argparse.Namespace) -> None:
         try:
             self.run_line(args, partial(self._show, args.name))
-        except BaseException as exc:
+        except BaseException as exc:  # a line that dies silently would leave its camera unwatched: `run` raises it
             self.failure = self.failure or exc
             self.stop.request()
         finally:

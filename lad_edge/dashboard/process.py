@@ -6,7 +6,7 @@ import select
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -52,11 +52,10 @@ class PageProcess:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # Ctrl-C is for the line, which ends it
             )
-        try:
+        with ExitStack() as if_it_fails:
+            if_it_fails.callback(self.kill)
             self.port = self._listen(settings)
-        except BaseException:
-            self.kill()
-            raise
+            if_it_fails.pop_all()
 
     @property
     def pid(self) -> int:

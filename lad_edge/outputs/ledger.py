@@ -24,7 +24,7 @@ import json
 import math
 import os
 import sqlite3
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -113,11 +113,10 @@ class Ledger:
         self.set_aside: Path | None = None
         self.last_id, self.first_id = 0, 1
         self.running_s, self._chain = 0.0, b""
-        try:
+        with ExitStack() as if_it_fails:
+            if_it_fails.callback(os.close, self._lock)
             self._open()
-        except BaseException:
-            os.close(self._lock)
-            raise
+            if_it_fails.pop_all()
 
     def append(self, lines: Sequence[str], running_s: float, cursors: Mapping[str, int]) -> None:
         """One transaction: all of it is on the disk afterwards, or none. Raises sqlite3.Error.
@@ -197,7 +196,7 @@ class Ledger:
         try:
             yield self._connection
             self._connection.execute("COMMIT")
-        except BaseException:
+        except BaseException:  # whatever it was: half a transaction must not stay open
             with suppress(sqlite3.Error):  # a full disk may have rolled back already
                 self._connection.execute("ROLLBACK")
             raise
@@ -254,13 +253,12 @@ def verify(path: Path) -> int:
 def _connect(path: Path) -> sqlite3.Connection:
     _refuse_other_files(path)
     connection = sqlite3.connect(_uri(path, "rwc"), uri=True, isolation_level=None, check_same_thread=False)
-    try:
+    with ExitStack() as if_it_fails:
+        if_it_fails.callback(connection.close)
         for setting in ("journal_mode = WAL", "synchronous = FULL", f"journal_size_limit = {_WAL_LIMIT_BYTES}"):
             connection.execute(f"PRAGMA {setting}")
         _make_tables(path, connection)
-    except BaseException:
-        connection.close()
-        raise
+        if_it_fails.pop_all()
     _sync_folder(path.parent)
     return connection
 

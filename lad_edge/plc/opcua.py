@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from lad_edge.errors import MissingDependencyError, UsageError
@@ -70,15 +70,14 @@ class OpcUaServer:
         self._publishing = self._again = False
         logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # what a client does wrong, it is told itself
         self._thread = LoopThread("opcua")
-        try:
-            _try_to_listen(address.host, address.port)
-            self._thread.run(self._open(), _START_S)
-        except OSError as exc:
-            self._thread.close()
-            raise UsageError(f"{address}: {exc.strerror}; choose another address or port") from exc
-        except BaseException:
-            self._thread.close()
-            raise
+        with ExitStack() as if_it_fails:
+            if_it_fails.callback(self._thread.close)
+            try:
+                _try_to_listen(address.host, address.port)
+                self._thread.run(self._open(), _START_S)
+            except OSError as exc:
+                raise UsageError(f"{address}: {exc.strerror}; choose another address or port") from exc
+            if_it_fails.pop_all()
         if not address.loopback:
             notice(f"{address}: signed and encrypted, for {len(self._users)} user(s)")
         self.port: int = self._server.bserver.port

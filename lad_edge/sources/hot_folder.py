@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from lad_edge.errors import SourceError, UsageError
 from lad_edge.images import IMAGE_SUFFIXES
 from lad_edge.sources.folder import frame_of_file
-from lad_edge.sources.source import fault_now
+from lad_edge.sources.source import Waiting, fault_now
 from lad_edge.values import Frame, Reason
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ Version = tuple[
 ]  # inode, size in bytes, time of the last change in ns: what tells two contents of one name apart
 
 
-class HotFolder:
+class HotFolder(Waiting):
     """`dir://FOLDER?ready=stable|sentinel|rename`: image files that appear, in the order in which they become whole.
 
     stable: size and time have not changed for `settle` seconds. sentinel: a file of the same name with `sentinel` (default .done)
@@ -34,10 +33,10 @@ class HotFolder:
     existing=take|skip: what lies there at the start. A name that is written again is a new frame.
     """
 
-    live = True
     free_running = False
 
     def __init__(self, uri: SourceUri) -> None:
+        super().__init__()
         self.folder = Path(uri.address)
         self.name = self.folder.name
         self.ready = uri.choice("ready", "stable", "sentinel", "rename")
@@ -47,7 +46,6 @@ class HotFolder:
         self._delivered: dict[str, Version] = {}
         self._growing: dict[str, tuple[Version, float]] = {}
         self._whole: deque[str] = deque()
-        self._interrupted = threading.Event()
         if not self._sentinel:
             raise UsageError("dir:// option sentinel is what stands behind the name, such as .done; came nothing")
 
@@ -68,16 +66,6 @@ class HotFolder:
                 return frame_of_file(self.folder / self._whole.popleft(), self.name)
             self._interrupted.wait(_SCAN_S)
         return None
-
-    def close(self) -> None:
-        """Nothing stays open between two files."""
-
-    def trigger(self) -> None:
-        """Nothing waits for it."""
-
-    def interrupt(self) -> None:
-        """Ends a `read` that waits."""
-        self._interrupted.set()
 
     def _look(self) -> None:
         versions = self._scan()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lad_edge.errors import UsageError
-from lad_edge.sources.source import frame_now
+from lad_edge.sources.source import Waiting, frame_now
 from lad_edge.sources.uri import SourceUri, pair_of
 
 if TYPE_CHECKING:
@@ -23,13 +22,14 @@ _DEFAULT_SIZE, _DEFAULT_FPS = "640x480", 25.0
 _SHIFT_PX = 4  # the scene moves to the left by that much a frame
 
 
-class Pattern:
+class Pattern(Waiting):
     """`pattern://1280x1024?fps=30&format=mono8&frames=100&seed=0`: the same pictures in every run.
 
     With `frames` it ends, as a video does; without, it is live. `fps=0`: as fast as it is read.
     """
 
     def __init__(self, uri: SourceUri) -> None:
+        super().__init__()
         self.name = "pattern"
         self.size = pair_of(uri.address or _DEFAULT_SIZE, "the size of pattern://")
         self.pixel_format = uri.choice("format", "bgr8", "rgb8", "mono8")
@@ -39,7 +39,6 @@ class Pattern:
         self._period_s = 1 / fps if fps else 0.0
         self._seed = int(uri.number("seed", 0))
         self._number = 0
-        self._interrupted = threading.Event()
         if min(self.size[0] // NUMBER_BITS, self.size[1] // NUMBER_BITS) < 1:
             raise UsageError(f"pattern:// needs at least {NUMBER_BITS}x{NUMBER_BITS} px; came {uri.address}")
 
@@ -57,16 +56,6 @@ class Pattern:
         self._number += 1
         image = picture(self._scene, self._number)
         return frame_now(f"{self.name}#{self._number}", image, self.pixel_format, self.name)
-
-    def close(self) -> None:
-        """Nothing to free."""
-
-    def trigger(self) -> None:
-        """Nothing waits for it."""
-
-    def interrupt(self) -> None:
-        """Ends a `read` that waits."""
-        self._interrupted.set()
 
     def _until_due(self) -> float:
         """Seconds; a reader that was late does not get what it missed in a burst."""

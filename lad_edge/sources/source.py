@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -56,6 +57,25 @@ class Recorded:
 
     def interrupt(self) -> None:
         """No call waits."""
+
+
+class Waiting:
+    """Base of live sources whose `read` waits in this process, for a time or for a file."""
+
+    live = True
+
+    def __init__(self) -> None:
+        self._interrupted = threading.Event()
+
+    def close(self) -> None:
+        """Nothing stays open between two pictures."""
+
+    def trigger(self) -> None:
+        """Nothing waits for it."""
+
+    def interrupt(self) -> None:
+        """Ends a `read` that waits."""
+        self._interrupted.set()
 
 
 def frame_now(frame_id: str, image: NDArray[np.generic] | None, pixel_format: str = "bgr8", source: str = "") -> Frame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _GONE = (Reason.CAMERA_LOST, Reason.CAMERA_BUSY, Reason.WRONG_CAMERA)
 
 
-class Trigger:
+class Trigger(ABC):
     """What the capture thread gives each picture to.
 
     heard_s: when the source last said something, on the monotonic clock; lost: what it said was that there is no camera.
@@ -39,9 +40,9 @@ class Trigger:
         self.heard_s, self.lost = time.monotonic(), frame.fault in _GONE
         return self.offer(frame)
 
+    @abstractmethod
     def offer(self, frame: Frame) -> bool:
         """What this trigger does with a picture; False once the line ends."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """No part comes any more."""

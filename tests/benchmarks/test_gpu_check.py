@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gpu_needs import needs_no_gpu
 
 from benchmarks import gpu_check
 from benchmarks.gpu_check import Check, StepToRun
 from benchmarks.gpu_step import FAILED, NO_GPU, PASSED, NoGpuError, NotHereError, Place, Step
-from lad_edge.runtime.gpu import find_gpus
-
-no_gpu = pytest.mark.skipif(bool(find_gpus().devices), reason="this machine has a GPU")
 
 
 def arguments(folder: Path, **more: object) -> argparse.Namespace:
@@ -116,7 +114,7 @@ def test_a_module_that_breaks_down_leaves_its_last_words(tmp_path: Path, monkeyp
     assert "gpu_of_nobody" in check.found["none"]["last_words"]
 
 
-@no_gpu
+@needs_no_gpu
 @pytest.mark.torch
 def test_without_a_gpu_nothing_is_done_in_vain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     check = Check(arguments(tmp_path, rehearse=False))
@@ -125,7 +123,7 @@ def test_without_a_gpu_nothing_is_done_in_vain(tmp_path: Path, capsys: pytest.Ca
     assert "--rehearse does what a CPU can do" in capsys.readouterr().out
 
 
-@no_gpu
+@needs_no_gpu
 @pytest.mark.torch
 @pytest.mark.slow
 def test_a_rehearsal_does_what_a_cpu_can_do_of_each_step(tmp_path: Path) -> None:

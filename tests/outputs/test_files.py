@@ -18,6 +18,8 @@ from lad_edge.outputs.ledger import Stored
 from lad_edge.outputs.outbox import Outbox
 from lad_edge.values import Result
 
+SMALL_DISK = "1m"
+
 DAY_NS = 86_400_000_000_000
 
 

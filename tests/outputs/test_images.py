@@ -16,6 +16,8 @@ from lad_edge.outputs.address import parse
 from lad_edge.outputs.images import ImageSaver, Selection, map_levels, open_images
 from lad_edge.values import Result, Verdict
 
+SMALL_DISK = "1m"
+
 NOISE = np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8)
 MAP = np.random.default_rng(2).normal(0.0, 1.0, (8, 8)).astype(np.float32)
 DAY = "2025-11-24"

@@ -34,6 +34,7 @@ from lad_edge.outputs.ledger import Retention, verify
 from lad_edge.outputs.outbox import Limits, Outbox
 from lad_edge.values import Verdict
 
+SMALL_DISK = "1m"
 _WRITER = """\
 import os, sys; sys.path[:0] = [sys.argv[2]]
 import random, resource, signal, time

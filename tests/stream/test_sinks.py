@@ -8,7 +8,6 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,8 @@ from lad_edge.errors import SinkError
 from lad_edge.stream.records import to_json_line, to_record
 from lad_edge.stream.sinks import ConsoleSink, JsonlSink, PipeSink
 from lad_edge.values import Reason, Region, Result, Verdict
+
+SMALL_DISK = "64k"
 
 NO_FRAME = frame(None)
 RESULT = Result(
@@ -146,18 +147,6 @@ def test_a_disk_that_fills_up_keeps_whole_records_only(small_disk: Path) -> None
 def write_many(sink: JsonlSink) -> None:
     for seq in range(1, 10_000):
         sink.write(NO_FRAME, replace(RESULT, seq=seq, frame_id="x" * 777))
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"a small tmpfs cannot be mounted here: {mounted.stderr.strip()}")
-    yield tmp_path
-    subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def test_a_file_size_limit_keeps_whole_records_only(tmp_path: Path) -> None:
