@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from pluggable import Pluggable
 
 from lad_edge.errors import MissingDependencyError
 from lad_edge.sources.interpreters import interpreter
@@ -17,7 +17,7 @@ from lad_edge.sources.interpreters import interpreter
 PROGRAM = "arv-fake-gv-camera-0.8"
 
 
-class GigeCamera:
+class GigeCamera(Pluggable):
     """One camera at 127.0.0.1; its address is fixed, so there is only one at a time."""
 
     def __init__(self, serial: str, lost_per_mille: int = 0) -> None:
@@ -30,19 +30,6 @@ class GigeCamera:
         self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(0.1)  # an address that is taken ends the process at once
         assert self.process.poll() is None, "a fake camera is running on this machine already"
-
-    def pull_out(self) -> None:
-        """As a cable is pulled: no goodbye."""
-        self.process.kill()
-        self.process.wait()
-
-    def freeze(self) -> None:
-        """It keeps its address, and says nothing."""
-        self.process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """It goes on."""
-        self.process.send_signal(signal.SIGCONT)
 
 
 @contextmanager

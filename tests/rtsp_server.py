@@ -5,12 +5,13 @@ Run under a Python that has GObject introspection: rtsp_server.py PORT.
 
 from __future__ import annotations
 
-import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from pluggable import Pluggable
 
 _PYTHONS = (sys.executable, "/usr/bin/python3")
 _NEEDED = (
@@ -23,7 +24,7 @@ _PIPELINE = (
 )
 
 
-class RtspServer:
+class RtspServer(Pluggable):
     """One stream at rtsp://127.0.0.1:PORT/s; the URL has a password, which the server does not ask for."""
 
     def __init__(self, python: str) -> None:
@@ -40,19 +41,6 @@ class RtspServer:
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == b"listening\n"
         self.process.stdout.close()
-
-    def pull_out(self) -> None:
-        """No goodbye."""
-        self.process.kill()
-        self.process.wait()
-
-    def freeze(self) -> None:
-        """Connections stay open, and nothing comes."""
-        self.process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """It goes on."""
-        self.process.send_signal(signal.SIGCONT)
 
 
 @contextmanager
