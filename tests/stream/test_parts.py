@@ -6,6 +6,7 @@ import random
 import threading
 import time
 
+import pytest
 from scripted import frame, lost
 
 from lad_edge.stream.parts import Part, Parts
@@ -143,6 +144,29 @@ def test_a_closed_line_takes_no_part_over_and_wakes_who_waits() -> None:
     assert answers == [False]
     assert opened.trigger() is None
     assert opened.triggered == 1
+
+
+def test_a_loop_that_hangs_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lad_edge.stream.parts._MOST_OPEN", 5)
+    opened, answers = parts(), []
+    producer = threading.Thread(target=lambda: answers.extend(opened.put(frame(None)) for _ in range(8)), daemon=True)
+    producer.start()
+    limit_s = time.monotonic() + WAIT_S
+    while opened.open < 5 and time.monotonic() < limit_s:
+        time.sleep(0.002)
+    time.sleep(0.05)
+    assert opened.open == opened.triggered == 5  # the sixth waits in the driver
+    opened.close()
+    producer.join(WAIT_S)
+    assert answers == [True] * 5 + [False] * 3
+
+
+def test_numbering_goes_on_where_it_is_told_to() -> None:
+    opened = Parts(1, unjudged, wait_when_full=False, first_seq=41)
+    opened.put(frame(None))
+    part = opened.take(0)
+    assert part is not None
+    assert part.seq == 41
 
 
 def test_triggers_are_parts_that_left_whatever_threads_do_to_them() -> None:
