@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # the rest is imported after the signals are in hand: it take
     from lad_edge.bundle import Bundle
     from lad_edge.dashboard.feed import Dashboard
     from lad_edge.inspector import Inspector, Options
-    from lad_edge.plc.station import Plc
+    from lad_edge.plc.station import Display
     from lad_edge.sources.source import Source
     from lad_edge.stream.loop import Line
     from lad_edge.stream.shadow import Shadow
@@ -244,14 +244,14 @@ def run_line(
     with ExitStack() as stack:
         shadow = _open_shadow(args, source.live, stack)
         beats = Beats()
-        plc = _open_plc(args, source.live, beats, stack)
+        plcs = _open_plcs(args, source.live, beats, stack)
         inspector = stack.enter_context(Inspector(engine, _options(args, source.live, wanted)))
         say = partial(_say, args.name)
         page = open_feed(dashboard, args, inspector, source.name, stack)
         kept = open_outputs_of(args, inspector, source.name, say, stop.requested, stack, page)
         sinks = [*kept, *_open_sinks(args, engine, source.live, wanted, stack), *extra, *page]
         say(headline(inspector))
-        line = _line(args, source, inspector, [*sinks, *shadow, *plc], stop)
+        line = _line(args, source, inspector, [*sinks, *shadow, *plcs], stop)
         line.beat = partial(beats.beat, "line")
         if show is None:
             stop.last_words = line.abandon
@@ -297,7 +297,6 @@ def _options(args: argparse.Namespace, live: bool, wanted: frozenset[Verdict]) -
         precision=args.precision,
         threads=args.threads,
         threshold=args.threshold,
-        deadline_ms=args.deadline,
         max_age_ms=args.max_age,
         live=live and not args.allow_repeats,
         maps_for=frozenset(Verdict) if args.dashboard else _with_maps(args, wanted),
@@ -331,16 +330,16 @@ def _open_sinks(
     return sinks
 
 
-def _open_plc(args: argparse.Namespace, live: bool, beats: Beats, stack: ExitStack) -> list[Plc]:
-    """The server that a PLC of this line talks to, if one is asked for; its heartbeat follows `beats`."""
-    from lad_edge.plc import open_plc
+def _open_plcs(args: argparse.Namespace, live: bool, beats: Beats, stack: ExitStack) -> list[Display]:
+    """The servers for the PLCs of this line, the one that triggers it first; their heartbeats follow `beats`."""
+    from lad_edge.plc import open_display, open_plc
 
     make_trigger(args, live=live)  # what is wrong is said before a port is opened
-    if not args.plc:
-        return []
-    plc = open_plc(args.plc, beats, partial(_say, args.name))
-    stack.callback(plc.close)
-    return [plc]
+    opened: list[Display] = []
+    for uri in args.plc:
+        opened.append((open_display if opened else open_plc)(uri, beats, partial(_say, args.name)))
+        stack.callback(opened[-1].close)
+    return opened
 
 
 def _open_shadow(args: argparse.Namespace, live: bool, stack: ExitStack) -> list[Shadow]:

@@ -36,9 +36,11 @@ def add_trigger_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--plc",
+        action="append",
+        default=[],
         metavar="URI",
         help="modbus://HOST:PORT or opcua://HOST:PORT: serve a PLC there, which triggers each part and reads its verdict "
-        "('lad-edge io diagram' shows the handshake)",
+        "('lad-edge io diagram' shows the handshake); once more with opcua:// for clients that only look",
     )
     group.add_argument("--pictures", type=positive_int, default=1, metavar="N", help="of each part; default: 1")
     group.add_argument(

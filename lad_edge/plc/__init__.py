@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from lad_edge.errors import UsageError
 from lad_edge.plc import uri as uris
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lad_edge.plc.handshake import Handshake
-    from lad_edge.plc.station import Bus, Plc
+    from lad_edge.plc.station import Bus, Display, Plc
     from lad_edge.plc.uri import PlcAddress
     from lad_edge.stream.watchdog import Beats
 
@@ -29,6 +30,16 @@ def open_plc(uri: str, beats: Beats, notice: Callable[[str], None]) -> Plc:
     if address.scheme == "modbus":
         return Plc(_modbus(address, notice), beats)
     return Plc(_opcua(address, notice), beats)
+
+
+def open_display(uri: str, beats: Beats, notice: Callable[[str], None]) -> Display:
+    """Serves `opcua://…` to clients that only look, while another PLC triggers; as `open_plc` else."""
+    from lad_edge.plc.station import Display
+
+    address = uris.parse(uri)
+    if address.scheme != "opcua":
+        raise UsageError(f"--plc {uri}: the first --plc triggers the line, others show its results: opcua://HOST:PORT")
+    return Display(_opcua(address, notice), beats)
 
 
 def _modbus(address: PlcAddress, notice: Callable[[str], None]) -> OpenBus:

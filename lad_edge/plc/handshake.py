@@ -78,11 +78,12 @@ class _Counts:
 class Handshake:
     """One station as its PLC sees it. From any thread.
 
-    changed: called after each change of the outputs; it must not wait.
+    changed: called after each change of the outputs; it must not wait. attended: results wait to be acknowledged; False = each stands
+    until the next one comes, which waits only until the bus has told its clients of the one before it.
     """
 
-    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
-        self.changed = changed
+    def __init__(self, changed: Callable[[], None] = lambda: None, *, attended: bool = True) -> None:
+        self.changed, self.attended = changed, attended
         self._lock = threading.Lock()
         self._fire: TakePart | None = None
         self._refuse: TakePart | None = None
@@ -91,7 +92,7 @@ class Handshake:
         self._shown: Result | None = None
         self._error = HandshakeError.NONE
         self._trigger_level = self._ack_level = False
-        self._counter = self._heartbeat = self._sequence = 0
+        self._counter = self._heartbeat = self._sequence = self._told = 0
         self._counts = _Counts()
 
     def open(self, fire: TakePart, refuse: TakePart) -> None:
@@ -155,10 +156,19 @@ class Handshake:
         """The result of the oldest part in work; it is shown once the one before it and any ERROR are acknowledged and ACK is low."""
         with self._lock:
             self._in_work = max(0, self._in_work - 1)
+            self._counts.triggers += not self.attended  # by somebody else
             self._counts.results[result.verdict] += 1
             self._waiting.append(result)
             self._show_next()
         self.changed()
+
+    def told(self, sequence: int) -> None:
+        """Clients have been told of the result of this number: where nobody acknowledges, the next one may take its place."""
+        with self._lock:
+            self._told, follows = sequence, bool(self._waiting)
+            self._show_next()
+        if follows:
+            self.changed()
 
     def beat(self) -> None:
         """The line moves; call it every HEARTBEAT_S."""
@@ -203,9 +213,11 @@ class Handshake:
             self._note(error)
 
     def _note(self, error: HandshakeError) -> None:
-        """The result of another part must not stand behind this trigger."""
+        """The result of another part must not stand behind this trigger, unless it stands there for those who only look."""
         self._counts.refused += 1
-        self._shown, self._error = None, error
+        self._error = error
+        if self.attended:
+            self._shown = None
 
     def _withdraw(self) -> None:
         self._shown, self._error = None, HandshakeError.NONE
@@ -216,7 +228,10 @@ class Handshake:
         self._waiting.clear()
 
     def _show_next(self) -> None:
-        free = self._shown is None and self._error is HandshakeError.NONE and not self._ack_level
+        if self.attended:
+            free = self._shown is None and self._error is HandshakeError.NONE and not self._ack_level
+        else:
+            free = self._shown is None or self._told == self._sequence
         if free and self._waiting:
             self._shown = self._waiting.popleft()
             self._sequence = self._shown.seq % _UINT32

@@ -185,6 +185,7 @@ class OpcUaServer:
         if outputs.verdict is not None and outputs.sequence != self._announced:
             self._announced = outputs.sequence
             await self._announce(outputs)
+            self.handshake.told(outputs.sequence)
 
     async def _announce(self, outputs: Outputs) -> None:
         event = self._event.event

@@ -1,4 +1,4 @@
-"""A handshake on a bus, as a line takes it: the trigger of its parts, and a sink for their results."""
+"""A handshake on a bus, as a line takes it: the trigger of its parts and a sink for their results, or the sink alone."""
 
 from __future__ import annotations
 
@@ -31,24 +31,21 @@ class Bus(Protocol):
         """Takes leave of its clients and frees the port."""
 
 
-class Plc:
-    """`LineOptions(trigger=plc)` and one of the sinks of that line. Owns the server: close it after the line.
+class Display:
+    """One of the sinks of a line that somebody else triggers: shows each result until the next one, to clients that only look.
 
-    The heartbeat moves from the start of the line on, while no stage of `beats` is stuck; it stops for good with the line.
+    Owns the server: close it after the line. Its heartbeat moves while the line does.
     """
 
-    def __init__(self, open_bus: Callable[[Handshake, Callable[[], None]], Bus], beats: Beats) -> None:
-        """open_bus: (handshake, what it calls every HEARTBEAT_S) → a running server; raises UsageError."""
+    def __init__(
+        self, open_bus: Callable[[Handshake, Callable[[], None]], Bus], beats: Beats, *, attended: bool = False
+    ) -> None:
+        """open_bus: (handshake, what it calls every HEARTBEAT_S) → a running server; raises UsageError. attended: see `Handshake`."""
         self.beats = beats
-        self._running = False
         self._bus: Bus | None = None
-        self.handshake = Handshake(self._changed)
+        self.handshake = Handshake(self._changed, attended=attended)
         self._bus = open_bus(self.handshake, self._beat)
         self.port = self._bus.port
-
-    def __call__(self, parts: Parts, pictures: int = 1) -> PlcTrigger:
-        """The trigger of a line. pictures: of each part."""
-        return PlcTrigger(parts, self, pictures)
 
     def write(self, _frame: Frame, result: Result) -> None:
         """Shows a result; never waits for a client."""
@@ -56,10 +53,37 @@ class Plc:
 
     def close(self) -> None:
         """Ends the server."""
-        self._running = False
         bus, self._bus = self._bus, None
         if bus is not None:
             bus.close()
+
+    def _beat(self) -> None:
+        if self.beats.moving():
+            self.handshake.beat()
+
+    def _changed(self) -> None:
+        if self._bus is not None:
+            self._bus.publish()
+
+
+class Plc(Display):
+    """`LineOptions(trigger=plc)` as well: its client triggers each part and acknowledges each result.
+
+    The heartbeat moves from the start of the line on, while no stage of `beats` is stuck; it stops for good with the line.
+    """
+
+    def __init__(self, open_bus: Callable[[Handshake, Callable[[], None]], Bus], beats: Beats) -> None:
+        self._running = False
+        super().__init__(open_bus, beats, attended=True)
+
+    def __call__(self, parts: Parts, pictures: int = 1) -> PlcTrigger:
+        """The trigger of a line. pictures: of each part."""
+        return PlcTrigger(parts, self, pictures)
+
+    def close(self) -> None:
+        """Ends the server."""
+        self._running = False
+        super().close()
 
     def start(self, trigger: PlcTrigger) -> None:
         """READY; the heartbeat moves."""
@@ -74,10 +98,6 @@ class Plc:
     def _beat(self) -> None:
         if self._running and not self.beats.stuck():
             self.handshake.beat()
-
-    def _changed(self) -> None:
-        if self._bus is not None:
-            self._bus.publish()
 
 
 class PlcTrigger(OnDemand):

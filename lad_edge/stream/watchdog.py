@@ -32,6 +32,10 @@ class Beats:
         """The stage has ended as it should; nobody waits for it any more."""
         self._last_s.pop(stage, None)
 
+    def moving(self) -> bool:
+        """Some stage has moved, and none has stopped."""
+        return bool(self._last_s) and not self.stuck()
+
     def stuck(self) -> list[str]:
         """Stages that have stopped, by name."""
         now_s = time.monotonic()

@@ -192,3 +192,28 @@ def test_whatever_a_plc_does_no_result_is_shown_twice_or_beside_another(steps: l
 def outputs_add_up(desk: Desk) -> bool:
     outputs = desk.outputs
     return outputs.triggers == len(desk.fired) + len(desk.refused) and outputs.refused == len(desk.refused)
+
+
+def test_where_nobody_acknowledges_each_result_stands_until_clients_were_told_of_it_and_the_next_one_comes() -> None:
+    handshake = Handshake(attended=False)
+    shown = []
+    for number in (1, 2, 3):
+        handshake.show(result(Verdict.OK, number))
+        shown.append(handshake.outputs.sequence)
+    for _ in range(4):
+        handshake.told(handshake.outputs.sequence)
+        shown.append(handshake.outputs.sequence)
+    assert shown == [1, 1, 1, 2, 3, 3, 3]
+    handshake.show(result(Verdict.NG, 4))
+    assert (handshake.outputs.verdict, handshake.outputs.sequence) == (Verdict.NG, 4)
+    assert (handshake.outputs.triggers, handshake.outputs.ok_parts, handshake.outputs.ng_parts) == (4, 3, 1)
+
+
+def test_a_trigger_at_a_station_that_only_shows_is_an_error_that_hides_no_result() -> None:
+    handshake = Handshake(attended=False)
+    handshake.show(result(Verdict.OK, 1))
+    assert not handshake.trigger("mine")
+    assert (handshake.outputs.error, handshake.outputs.verdict) == (HandshakeError.NOT_RUNNING, Verdict.OK)
+    handshake.told(1)
+    handshake.show(result(Verdict.OK, 2))
+    assert handshake.outputs.sequence == 2

@@ -10,16 +10,18 @@ from typing import Any
 
 import pytest
 from asyncua import Client, ua
+from scripted import frame
 from stations import WAIT_S, Station, station, wait_for
 
 from lad_edge import bundle as bundles
 from lad_edge.errors import SinkError, UsageError
 from lad_edge.inspector import Inspector, Options
-from lad_edge.plc import open_plc
+from lad_edge.plc import open_display, open_plc
 from lad_edge.plc.opcua_client import connect, examine
 from lad_edge.plc.opcua_security import APPLICATION_URI, own_certificate
 from lad_edge.plc.uri import parse
 from lad_edge.stream.watchdog import Beats
+from lad_edge.values import Reason, Result, Verdict
 
 LOOPBACK = "opcua://127.0.0.1:0"
 
@@ -41,9 +43,9 @@ def running(shared: Station) -> Iterator[Station]:
         shared.plc.handshake.acknowledge()
 
 
-def with_client(running: Station, use: Callable[[Plant], Coroutine[Any, Any, None]], options: str = "") -> None:
+def with_client(port: int, use: Callable[[Plant], Coroutine[Any, Any, None]], options: str = "") -> None:
     async def connected() -> None:
-        async with await connect(parse(f"opcua://127.0.0.1:{running.plc.port}{options}")) as client:
+        async with await connect(parse(f"opcua://127.0.0.1:{port}{options}")) as client:
             await use(Plant(client, await client.get_namespace_index(APPLICATION_URI)))
 
     asyncio.run(asyncio.wait_for(connected(), WAIT_S))
@@ -71,6 +73,16 @@ class Plant:
         while await self.read(name) != value:
             await asyncio.sleep(0.005)
 
+    async def subscribe(self, seen: list[tuple[str, int]]) -> None:
+        """Keeps (verdict, sequence) of each event from now on."""
+
+        class Listener:
+            def event_notification(self, event: Any) -> None:
+                seen.append((event.Verdict, event.Sequence))
+
+        kind = await self.client.nodes.base_event_type.get_child(f"{self.space}:PartResult")
+        await (await self.client.create_subscription(20, Listener())).subscribe_events(self.node(""), kind)
+
 
 def test_a_part_is_triggered_shown_and_acknowledged(running: Station) -> None:
     async def use(plant: Plant) -> None:
@@ -87,7 +99,7 @@ def test_a_part_is_triggered_shown_and_acknowledged(running: Station) -> None:
         await plant.until("Verdict", None)
         assert await plant.status("Verdict") == ua.StatusCodes.BadWaitingForInitialData
 
-    with_client(running, use)
+    with_client(running.plc.port, use)
     assert running.records.results[-1].part_id == "tray-17"
 
 
@@ -111,21 +123,15 @@ def test_a_trigger_while_busy_is_refused_counted_and_uncertain(running: Station)
         assert await plant.read("Triggers") == before + 2
 
     before = running.line.parts.triggered
-    with_client(running, use)
+    with_client(running.plc.port, use)
     assert running.verdicts[-1] == "UNKNOWN"
 
 
 def test_each_result_is_an_event(running: Station) -> None:
     seen: list[tuple[str, int]] = []
 
-    class Listener:
-        def event_notification(self, event: Any) -> None:
-            seen.append((event.Verdict, event.Sequence))
-
     async def use(plant: Plant) -> None:
-        kind = await plant.client.nodes.base_event_type.get_child(f"{plant.space}:PartResult")
-        subscription = await plant.client.create_subscription(20, Listener())
-        await subscription.subscribe_events(plant.node(""), kind)
+        await plant.subscribe(seen)
         for number in range(1, 6):
             assert await plant.call("Trigger", f"part-{number}")
             await plant.until("PartId", f"part-{number}")
@@ -133,8 +139,37 @@ def test_each_result_is_an_event(running: Station) -> None:
             await asyncio.sleep(0.01)
 
     before = len(running.records.results)
-    with_client(running, use)
+    with_client(running.plc.port, use)
     assert seen == [(result.verdict.value, result.seq) for result in running.records.results[before:]]
+
+
+def test_who_only_looks_is_told_of_every_result_and_triggers_nothing() -> None:
+    seen: list[tuple[str, int]] = []
+    beats = Beats()
+    display = open_display(LOOPBACK, beats, print)
+
+    async def use(plant: Plant) -> None:
+        await plant.subscribe(seen)
+        for number in range(1, 41):
+            display.write(frame(None), Result(number, "", Verdict.OK, (Reason.SCORE_WITHIN_LIMIT,), 0, 0))
+        while len(seen) < 40:
+            await asyncio.sleep(0.01)
+        assert not await plant.call("Trigger", "mine")
+        assert [await plant.read(name) for name in ("OkParts", "Sequence", "Ready")] == [40, 40, False]
+        assert await plant.read("HeartbeatCount") == 0
+        beats.beat("line")
+        await plant.until("HeartbeatCount", 1)
+
+    try:
+        with_client(display.port, use)
+    finally:
+        display.close()
+    assert seen == [("OK", number) for number in range(1, 41)]
+
+
+def test_one_plc_triggers_and_the_others_look() -> None:
+    with pytest.raises(UsageError, match="the first --plc triggers"):
+        open_display("modbus://127.0.0.1:0", Beats(), print)
 
 
 def test_nobody_writes_a_node(running: Station) -> None:
@@ -145,7 +180,7 @@ def test_nobody_writes_a_node(running: Station) -> None:
         with pytest.raises(ua.UaStatusCodeError):
             await plant.client.nodes.objects.add_object(plant.space, "mine")
 
-    with_client(running, use)
+    with_client(running.plc.port, use)
 
 
 def test_the_heartbeat_moves_while_the_line_does(running: Station) -> None:
@@ -162,7 +197,7 @@ def test_the_heartbeat_moves_while_the_line_does(running: Station) -> None:
         await asyncio.sleep(0.6)
         assert await plant.read("HeartbeatCount") == stood
 
-    with_client(running, use)
+    with_client(running.plc.port, use)
 
 
 def test_a_silent_client_does_not_hold_the_line_up(running: Station) -> None:
@@ -174,7 +209,7 @@ def test_a_silent_client_does_not_hold_the_line_up(running: Station) -> None:
         assert await plant.call("Trigger", "x")
         await plant.until("PartId", "x")
 
-    with_client(running, use)
+    with_client(running.plc.port, use)
     for one in silent:
         one.close()
 
@@ -219,10 +254,10 @@ def test_users_with_a_trusted_certificate_come_in_and_nobody_else(
     with station(
         open_inspector(Options()), f"{LOOPBACK}?users={users}&keys={tmp_path / 'keys'}&trust={trust}"
     ) as closed:
-        with_client(closed, use, known)
+        with_client(closed.plc.port, use, known)
         for refused in ("", strange, known.replace(str(users), str(wrong))):
             with pytest.raises((ua.UaError, OSError)):
-                with_client(closed, use, refused)
+                with_client(closed.plc.port, use, refused)
         assert examine(parse(f"opcua://127.0.0.1:{closed.plc.port}{known}"), 0.6)["heartbeat"] == "moves"
         assert closed.line.parts.triggered == 1
     assert key.stat().st_mode & 0o077 == 0
