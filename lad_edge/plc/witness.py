@@ -76,7 +76,9 @@ class Witness:
         """timeout_s: for READY, for a result and for its fall."""
         self.client, self.timeout_s = client, timeout_s
         self.account = Account()
-        self._beat: tuple[int, float] | None = None  # the last heartbeat and since when it stands
+        self._beat: tuple[int, float] | None = (
+            None  # the last heartbeat and since when it stands; None before the line is READY
+        )
         self._sequence: int | None = None
 
     def run(self, parts: int, pause_s: Callable[[], float], name: str = "part") -> Account:
@@ -152,7 +154,8 @@ class Witness:
         self._expect(
             seen["RESULT_VALID"] == (verdicts == 1), f"RESULT_VALID is {seen['RESULT_VALID']} with {verdicts} verdicts"
         )
-        self._watch(seen["HEARTBEAT_COUNT"])
+        if seen["READY"] or self._beat is not None:
+            self._watch(seen["HEARTBEAT_COUNT"])
         return seen
 
     def _watch(self, beat: int) -> None:

@@ -295,11 +295,18 @@ def test_the_witness_finds_a_line_that_miscounts(running: Station, client: Modbu
     assert any("triggers: the PLC counts 2, the line 3" in violation for violation in account.violations)
 
 
-def test_the_witness_finds_a_heartbeat_that_stands(running: Station, client: ModbusClient) -> None:
-    running.plc.stop()
-    account = Witness(client, timeout_s=1.5).run(1, lambda: 0.0)
+def test_the_witness_finds_a_heartbeat_that_stands_once_the_line_was_ready(
+    running: Station, client: ModbusClient
+) -> None:
+    def stop() -> float:
+        running.plc.stop()
+        return 0.0
+
+    account = Witness(client, timeout_s=1.5).run(2, stop)
     assert any("the heartbeat stood still" in violation for violation in account.violations)
     assert account.unanswered == 1
+    account = Witness(client, timeout_s=1.5).run(1, lambda: 0.0)  # it may still be starting
+    assert account.violations == ["part-1: no READY within 1.5 s"]
 
 
 @pytest.mark.parametrize(
