@@ -6,7 +6,7 @@ import argparse
 import sqlite3
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +63,8 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 class Replayed:
     """One record beside what is said now. why: reasons to expect another answer; empty = there is none, so it must be identical.
 
-    state: "identical", "differs", or how it is that it could not be judged again.
+    state: "identical", "differs", or how it is that it could not be judged again. late: it was judged after its deadline, and the part was
+    UNKNOWN.
     """
 
     seq: int
@@ -71,13 +72,15 @@ class Replayed:
     was: Said = field(default_factory=dict)
     now: Said = field(default_factory=dict)
     why: tuple[str, ...] = ()
+    late: bool = False
 
     def text(self) -> str:
         """For a person."""
+        late = ", came too late" if self.late else ""
         if self.state != "differs":
-            return f"{self.seq:8d}  {self.state}"
+            return f"{self.seq:8d}  {self.state}{late}"
         was, now = (f"{said['verdict']} ({said['score']!r})" for said in (self.was, self.now))
-        return f"{self.seq:8d}  was {was}, is {now}: {'; '.join(self.why) or 'nothing that was recorded explains it'}"
+        return f"{self.seq:8d}  was {was}{late}, is {now}: {'; '.join(self.why) or 'nothing that was recorded explains it'}"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -101,7 +104,10 @@ def run(args: argparse.Namespace) -> int:
     options = Options(args.runtime, args.precision, args.threads, maps_for=frozenset())
     with Inspector(bundle.read(args.engine), options) as inspector:
         parts = {_key(part.record): part for part in kept}
-        replayed = [_replay(inspector, record, parts.get(_key(record))) for record in records]
+        replayed = [
+            replace(_replay(inspector, record, parts.get(_key(record))), late=record.get("late", False))
+            for record in records
+        ]
     _tell(args, replayed)
     return DIFFERS_EXIT if any(each.state == "differs" for each in replayed) else 0
 
@@ -114,7 +120,9 @@ def _tell(args: argparse.Namespace, replayed: list[Replayed]) -> None:
     for each in replayed:
         if each.state != "identical" or args.frame is not None:
             print(each.text())
-    print(f"{len(replayed)} records: " + ", ".join(f"{count} {state}" for state, count in states.most_common()))
+    late = sum(each.late for each in replayed)
+    told = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    print(f"{len(replayed)} records: {told}" + (f"; {late} came too late" if late else ""))
 
 
 def _records(args: argparse.Namespace, kept: Sequence[KeptPart]) -> Iterator[Record]:
@@ -139,7 +147,7 @@ def _in_outbox(path: Path) -> Iterator[Record]:
     with closing(Reader(path)) as reader:
         last = 0
         while stored := reader.after(last, 1000):
-            yield from (each.record for each in stored)
+            yield from ({**each.judged, "late": each.late is not None} for each in stored)
             last = stored[-1].id
 
 

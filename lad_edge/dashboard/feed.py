@@ -22,7 +22,7 @@ from lad_edge.dashboard.process import PageProcess
 from lad_edge.dashboard.tally import SHIFT_HOURS, Entry, Tally, entry_of
 from lad_edge.errors import UsageError
 from lad_edge.stream.records import to_record
-from lad_edge.values import Verdict
+from lad_edge.values import Reason, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,7 +63,7 @@ class CameraFeed:
         self._rejected: deque[tuple[Frame, Result]] = deque(maxlen=4)
         self._entries: deque[Entry] = deque(maxlen=_ENTRIES)
         self._part_s = self._beat_s = time.monotonic()
-        self._counted = self._seen_seq = 0
+        self._counted = self._seen_seq = self._late = 0
         self._pictured_s = self._tallied_s = 0.0
         self._line: Line | None = None
         self._ended = False
@@ -76,6 +76,10 @@ class CameraFeed:
         self._entries.append(entry_of(result))
         self.written += 1
         self._part_s = time.monotonic()
+
+    def write_late(self, _result: Result) -> None:
+        """Counts what came after its deadline; the part stays as it was shown."""
+        self._late += 1
 
     def close(self) -> None:
         """The line has ended; the page says so until its process ends too."""
@@ -116,6 +120,8 @@ class CameraFeed:
         while self._entries:
             self.tally.add(self._entries.popleft())
             self._counted += 1
+        if self._late:
+            self.tally.reasons[Reason.LATE_RESULT.value] = self._late
 
     def _part(self, kind: str, frame: Frame, result: Result) -> Message:
         encoded = Encoded(frame, result, self.roi, self.span)

@@ -7,6 +7,9 @@
     running_s  seconds that the outbox had been running, over all starts, when the record was stored
     chain      sha256 of the chain before it and the record: a row that was changed or taken out breaks it
 
+    late       the JSON of what the engine said of the part after its deadline (reason LATE_RESULT), NULL for nearly all;
+               the record stays UNKNOWN, and no output delivers this
+
 and columns that SQLite reads out of `record`, so that they cannot differ from it: device_id, camera_id, boot_id, seq (the
 key, unique), part_id, frame_id, captured_ns, utc_ns, verdict, reasons, score, p_value, threshold, engine_sha256, config_sha256,
 frame_sha256, versions, stages_us. `cursors` holds the id up to which each output has acknowledged; `meta` the chain before
@@ -54,7 +57,7 @@ _FROM_RECORD = (
 _COLUMNS = ", ".join(f"{name} AS (json_extract(record, '$.{name}')) VIRTUAL" for name in _FROM_RECORD)
 _TABLES = (
     "CREATE TABLE records (id INTEGER PRIMARY KEY AUTOINCREMENT, record TEXT NOT NULL, running_s REAL NOT NULL, "
-    f"chain BLOB NOT NULL, {_COLUMNS})",
+    f"chain BLOB NOT NULL, late TEXT, {_COLUMNS})",
     f"CREATE UNIQUE INDEX records_key ON records ({', '.join(_KEY)})",
     "CREATE TABLE cursors (output TEXT PRIMARY KEY, acknowledged INTEGER NOT NULL)",
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL)",
@@ -65,20 +68,29 @@ _INSERT = (
     "INSERT INTO records (id, record, running_s, chain) VALUES (?, ?, ?, ?) "
     "ON CONFLICT (device_id, camera_id, boot_id, seq) DO NOTHING"
 )
+_IS_OF = " AND ".join(f"{name} = json_extract(:late, '$.{name}')" for name in _KEY)
+_SET_LATE = f"UPDATE records SET late = :late WHERE {_IS_OF}"  # noqa: S608 - the names stand above
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A record as it stands in the outbox; `line` is its JSON without a line end."""
+    """A record as it stands in the outbox. line: its JSON without a line end; late: of what came after its deadline."""
 
     id: int
     line: str
     running_s: float
+    late: str | None = None
 
     @cached_property
     def record(self) -> dict[str, Any]:
         """The record's fields (stream/records.py)."""
         fields: dict[str, Any] = json.loads(self.line)
+        return fields
+
+    @cached_property
+    def judged(self) -> dict[str, Any]:
+        """What the engine said of the part: the record, or what came after its deadline."""
+        fields: dict[str, Any] = self.record if self.late is None else json.loads(self.late)
         return fields
 
     @property
@@ -118,10 +130,13 @@ class Ledger:
             self._open()
             if_it_fails.pop_all()
 
-    def append(self, lines: Sequence[str], running_s: float, cursors: Mapping[str, int]) -> None:
+    def append(
+        self, lines: Sequence[str], running_s: float, cursors: Mapping[str, int], late: Sequence[str] = ()
+    ) -> None:
         """One transaction: all of it is on the disk afterwards, or none. Raises sqlite3.Error.
 
-        A record whose key is there already stays as it is.
+        A record whose key is there already stays as it is. late: JSON of late results, each beside the record of its part if that is
+        still there.
         """
         last_id, chain = self.last_id, self._chain
         with self._transaction() as connection:
@@ -129,6 +144,7 @@ class Ledger:
                 link = _link(chain, line)
                 if connection.execute(_INSERT, (last_id + 1, line, running_s, link)).rowcount:
                     last_id, chain = last_id + 1, link
+            connection.executemany(_SET_LATE, [{"late": line} for line in late])
             connection.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", cursors.items())
             connection.execute("INSERT OR REPLACE INTO meta VALUES ('running_s', ?)", (running_s,))
         self.last_id, self._chain = last_id, chain
@@ -226,9 +242,9 @@ class Reader:
     def after(self, last_id: int, limit: int) -> list[Stored]:
         """Up to `limit` records behind that id, in order."""
         rows = self._connection.execute(
-            "SELECT id, record, running_s FROM records WHERE id > ? ORDER BY id LIMIT ?", (last_id, limit)
+            "SELECT id, record, running_s, late FROM records WHERE id > ? ORDER BY id LIMIT ?", (last_id, limit)
         ).fetchall()
-        return [Stored(row_id, line, running_s) for row_id, line, running_s in rows]
+        return [Stored(*row) for row in rows]
 
     def close(self) -> None:
         """Closes the connection."""
@@ -275,6 +291,8 @@ def _make_tables(path: Path, connection: sqlite3.Connection) -> None:
         raise SinkError(f"{path} exists and is no outbox of lad-edge; choose another file: --out sqlite:FILE")
     elif (found := connection.execute("PRAGMA user_version").fetchone()[0]) != _FORMAT:
         raise SinkError(f"{path} has format {found}, this version writes {_FORMAT}; choose another file")
+    elif "late" not in {name for _, name, *_ in connection.execute("PRAGMA table_info(records)")}:
+        connection.execute("ALTER TABLE records ADD COLUMN late TEXT")  # a file from before there was one
 
 
 def _refuse_other_files(path: Path) -> None:

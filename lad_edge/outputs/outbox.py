@@ -25,7 +25,7 @@ from lad_edge.stream.records import Origin, json_line, to_record
 from lad_edge.values import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -74,6 +74,15 @@ class OutboxHealth:
     detail: str
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What waits for the disk. late: it belongs beside the record of its part, which was handed over before."""
+
+    image: NDArray[np.generic] | None
+    result: Result
+    late: bool = False
+
+
 class Outbox:
     """A sink (stream/sinks.py) on the line, and what the outputs read from."""
 
@@ -86,10 +95,10 @@ class Outbox:
         self.next_seq, self.first_id = self._ledger.last_seq(origin) + 1, self._ledger.first_id
         self._cursors, self._moved = self._ledger.cursors(), dict[str, int]()
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[NDArray[np.generic] | None, Result]] = deque()
+        self._waiting: deque[_Job] = deque()
         self._pictures = 0  # of those that wait
         self._closing, self._error, self._trouble = False, "", ""
-        self._handed = self._stored = self._lost = self._unhashed = self._commits = 0
+        self._handed = self._done = self._late = self._lost = self._unhashed = self._commits = 0
         self._commit_s, self._tidy_at = 0.0, 0
         if self._ledger.set_aside is not None:
             notice(f"the outbox {path} was damaged: it is kept as {self._ledger.set_aside.name}, a new one is begun")
@@ -98,21 +107,17 @@ class Outbox:
 
     def write(self, frame: Frame, result: Result) -> None:
         """Hands one result over. Raises SinkError when it cannot be kept any more."""
-        with self._changed:
-            if self._error:
-                raise SinkError(self._error)
-            if len(self._waiting) >= self.limits.waiting:
-                self._overflow()
-                return
-            self._waiting.append((self._picture_to_hash(frame), _without_maps(result)))
-            self._handed += 1
-            self._changed.notify_all()
+        self._hand_over(frame.image, result)
+
+    def write_late(self, result: Result) -> None:
+        """Hands over what came after the deadline of a part. Raises SinkError when nothing can be kept any more."""
+        self._hand_over(None, result, late=True)
 
     def flush(self, timeout_s: float) -> bool:
         """Waits until everything that was handed over is on the disk; False when it is not in time."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stored == self._handed or self._error, timeout_s)
-            return self._stored == self._handed
+            self._changed.wait_for(lambda: self._done == self._handed or self._error, timeout_s)
+            return self._done == self._handed
 
     def close(self) -> None:
         """Commits what waits and closes the file. Raises SinkError when something could not be kept."""
@@ -165,27 +170,37 @@ class Outbox:
         with self._changed:
             low = bool(self._trouble) or not self._reserve.held
             codes = [Reason.DISK_LOW.value] * low + [Reason.NOT_DURABLE.value] * bool(self._lost)
-            waiting = self._handed - self._stored
             return OutboxHealth(
                 name=f"sqlite:{self.path}",
                 codes=tuple(codes),
-                stored=self._stored,
+                stored=self._done - self._late,
                 lost=self._lost,
                 unhashed=self._unhashed,
-                waiting=waiting,
+                waiting=self._handed - self._done,
                 commits=self._commits,
                 commit_s=self._commit_s,
                 detail=self._error or self._trouble,
             )
 
-    def _picture_to_hash(self, frame: Frame) -> NDArray[np.generic] | None:
-        if frame.image is None:
+    def _hand_over(self, image: NDArray[np.generic] | None, result: Result, *, late: bool = False) -> None:
+        with self._changed:
+            if self._error:
+                raise SinkError(self._error)
+            if len(self._waiting) >= self.limits.waiting:
+                self._overflow()
+                return
+            self._waiting.append(_Job(self._picture_to_hash(image), _without_maps(result), late))
+            self._handed += 1
+            self._changed.notify_all()
+
+    def _picture_to_hash(self, image: NDArray[np.generic] | None) -> NDArray[np.generic] | None:
+        if image is None:
             return None
         if self._pictures == _PICTURES:
             self._unhashed += 1
             return None
         self._pictures += 1
-        return frame.image
+        return image
 
     def _overflow(self) -> None:
         if self.limits.when_full == "stop":
@@ -209,36 +224,38 @@ class Outbox:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing, _POLL_S)
             jobs = [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))]
-            self._pictures -= sum(image is not None for image, _ in jobs)
+            self._pictures -= sum(job.image is not None for job in jobs)
             cursors, self._moved = self._moved, {}
             closing = self._closing
         self._reserve.fill()
         if not jobs and not cursors:
             return not closing
-        if not self._store([self._line(*job) for job in jobs], cursors):
+        if not self._store(jobs, cursors):
             return False
         with self._changed:
-            self._stored += len(jobs)
+            self._done += len(jobs)
+            self._late += sum(job.late for job in jobs)
             self._changed.notify_all()
-        if self._stored >= self._tidy_at:
+        if self._done >= self._tidy_at:
             self._tidy()
         return True
 
-    def _line(self, image: NDArray[np.generic] | None, result: Result) -> str:
-        record = to_record(result, self.origin, None if image is None else frame_sha256(image))
+    def _line(self, job: _Job) -> str:
+        record = to_record(job.result, self.origin, None if job.image is None else frame_sha256(job.image))
         try:
             line = json_line(record)
         except ValueError:  # NaN or Inf, which no gate lets pass: the record is kept, the number is not
             line = json_line(_finite(record))
         return line.removesuffix("\n")
 
-    def _store(self, lines: list[str], cursors: dict[str, int]) -> bool:
+    def _store(self, jobs: Sequence[_Job], cursors: dict[str, int]) -> bool:
         """Tries until it is stored; False when the line ends and the disk still refuses."""
+        lines, late = ([self._line(job) for job in jobs if job.late is wanted] for wanted in (False, True))
         pause_s, limit_s = _FIRST_RETRY_S, math.inf
         while True:
             start_s = time.monotonic()
             try:
-                self._ledger.append(lines, self.running_s, cursors)
+                self._ledger.append(lines, self.running_s, cursors, late)
             except sqlite3.OperationalError as exc:  # full, read-only, an error of the device: all may pass
                 self._note(f"the outbox {self.path} cannot be written: {exc}")
             else:
@@ -249,7 +266,7 @@ class Outbox:
                 continue
             limit_s = min(limit_s, time.monotonic() + _LAST_TRY_S) if self._closing else math.inf
             if time.monotonic() + pause_s > limit_s:
-                return self._give_up(len(lines))
+                return self._give_up(len(jobs))
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _SLOWEST_RETRY_S)
 
@@ -269,7 +286,7 @@ class Outbox:
 
     def _tidy(self) -> None:
         """Retention; a disk that refuses says so at the next commit."""
-        self._tidy_at = self._stored + _TIDY_EVERY
+        self._tidy_at = self._done + _TIDY_EVERY
         try:
             while self._ledger.trim(self.limits.retention, self.running_s) and not self._waiting:
                 pass

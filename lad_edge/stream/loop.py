@@ -6,13 +6,14 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lad_edge.errors import EngineError, SinkError, SourceError
 from lad_edge.sources.source import fault_now
 from lad_edge.stream.capture import Capture, Pace
 from lad_edge.stream.parts import Part, Parts
-from lad_edge.stream.sinks import Buffered
+from lad_edge.stream.sinks import Buffered, KeepsLate
 from lad_edge.stream.stats import Stats
 from lad_edge.stream.triggers import FreeRun, Trigger
 from lad_edge.stream.vote import Vote
@@ -78,9 +79,11 @@ class Line:
         self.capture = Capture(source, self.trigger, self.options.notice, self.options.pace)
         self._deadlines = threading.Thread(target=self._watch_deadlines, name="deadlines", daemon=True)
         self.beat: Callable[[], None] = lambda: None  # called while the line moves, many times a second
+        self.warnings: Callable[[], tuple[Reason, ...]] = tuple  # that stand beside every verdict; must not wait
         self._writing = threading.Lock()
-        self._next_inspector: Inspector | None = None
+        self._next: tuple[Inspector, Callable[[], None]] | None = None
         self._pictures = 0  # that the inspector has seen
+        self._late_before = False  # the part before this one
         self._ended = threading.Event()
         self._failure: SinkError | None = None  # of a sink, met while another thread wrote
 
@@ -106,12 +109,18 @@ class Line:
             raise self.capture.error
         return self.stats
 
-    def swap(self, inspector: Inspector) -> None:
-        """From the next part on this inspector judges; the one that it replaces is closed once it is idle."""
+    def swap(self, inspector: Inspector, then: Callable[[], None] = lambda: None) -> None:
+        """From the next part on this inspector judges; the one that it replaces is closed once it is idle. then: called at that moment."""
         with self._writing:
-            replaced, self._next_inspector = self._next_inspector, inspector
+            replaced, self._next = self._next, (inspector, then)
         if replaced is not None:
-            replaced.close()
+            replaced[0].close()
+
+    def exchange(self, old: Sequence[Sink], new: Sequence[Sink]) -> None:
+        """From the next record on the new sinks are written to and the old ones are not: none is written to both, or to neither."""
+        with self._writing:
+            self.parts.number_from(max((getattr(sink, "next_seq", 1) for sink in new), default=1))
+            self.sinks = [*new, *(sink for sink in self.sinks if sink not in old)]
 
     def abandon(self) -> bool:
         """Last words when the main thread hangs: an UNKNOWN for every open part. False when they are not written."""
@@ -165,23 +174,43 @@ class Line:
 
     def _swap_now(self) -> None:
         with self._writing:
-            following, self._next_inspector = self._next_inspector, None
+            following, self._next = self._next, None
         if following is not None:
             self.inspector.close()
-            self.inspector = following
+            self.inspector, then = following
+            then()
 
     def _judge(self, part: Part) -> None:
         results = [self._inspect(frame) for frame in part.frames]
         chosen, result = self.options.vote(results)
-        result = replace(result, seq=part.seq, part_id=part.part_id)
+        reasons = (*result.reasons, *self.warnings())
+        result = replace(result, seq=part.seq, part_id=part.part_id, reasons=reasons)
+        self.parts.expire(*self._limits_ns)  # what is overdue by now is late, whoever notices first
         if self.parts.settle(part, result, chosen):
             self._write_settled()
+            self._late_before = False
         else:
-            self.stats.late[result.verdict] += 1
+            self._record_late(part, result)
+
+    def _record_late(self, part: Part, result: Result) -> None:
+        """UNKNOWN stays; what came is kept beside it (reliability.md F22)."""
+        late = replace(result, reasons=tuple(dict.fromkeys((*result.reasons, Reason.LATE_RESULT))))
+
+        def write_late(sink: Sink) -> None:
+            if isinstance(sink, KeepsLate):
+                sink.write_late(late)
+
+        if not self._late_before:
             took_ms = (time.monotonic_ns() - (part.clock_ns or part.triggered_ns)) / 1e6
             self.options.notice(
-                f"part {part.seq}: {result.verdict.value} came after {took_ms:.1f} ms, too late; UNKNOWN stays"
+                f"part {part.seq}: {late.verdict.value} came after {took_ms:.1f} ms, too late; UNKNOWN stays; "
+                "those that follow it late are counted"
             )
+        self._late_before = True
+        with self._writing:
+            self._write_in_order()
+            self.stats.add_late(late)
+            self._to_each(write_late)
 
     def _inspect(self, frame: Frame) -> Result:
         """Pictures are numbered for the gate, which looks for repeats and order; parts have numbers of their own."""
@@ -192,19 +221,22 @@ class Line:
 
     def _watch_deadlines(self) -> None:
         """A thread of its own: the engine may hang, the verdict is due all the same."""
-        limits_ns = tuple(
-            None if ms is None else round(1e6 * ms) for ms in (self.options.deadline_ms, self._pictures_ms())
-        )
         while not self._ended.is_set():
-            pause_s = self.parts.expire(*limits_ns)
+            pause_s = self.parts.expire(*self._limits_ns)
             try:
                 self._write_settled()
             except SinkError as exc:
                 self._failure = exc
             self.parts.wait_for_change(pause_s)
 
-    def _pictures_ms(self) -> float | None:
-        return None if self.options.trigger is None else 1e3 * self.options.stall_s
+    @cached_property
+    def _limits_ns(self) -> tuple[int | None, int | None]:
+        """From the clock of a part to its result, and from its trigger to its last picture."""
+        deadline_ms, triggered = self.options.deadline_ms, self.options.trigger is not None
+        return (
+            None if deadline_ms is None else round(1e6 * deadline_ms),
+            round(1e9 * self.options.stall_s) if triggered else None,
+        )
 
     def _write_settled(self) -> None:
         with self._writing:
@@ -219,15 +251,18 @@ class Line:
             self._write(part.frame(), part.result)
 
     def _write(self, frame: Frame, result: Result) -> None:
-        """To every sink that still works, even if one of them fails; then the first failure is raised."""
         self.stats.add(result)
-        failures = [failure for sink in list(self.sinks) if (failure := self._deliver(sink, frame, result))]
+        self._to_each(lambda sink: sink.write(frame, result))
+
+    def _to_each(self, write: Callable[[Sink], None]) -> None:
+        """To every sink that still works, even if one of them fails; then the first failure is raised."""
+        failures = [failure for sink in list(self.sinks) if (failure := self._try(sink, write))]
         if failures:
             raise failures[0]
 
-    def _deliver(self, sink: Sink, frame: Frame, result: Result) -> SinkError | None:
+    def _try(self, sink: Sink, write: Callable[[Sink], None]) -> SinkError | None:
         try:
-            sink.write(frame, result)
+            write(sink)
         except SinkError as exc:
             self.sinks.remove(sink)
             return exc
@@ -249,7 +284,7 @@ class Line:
             part_id=part.part_id,
             frame_id=frame.frame_id,
             verdict=Verdict.UNKNOWN,
-            reasons=(frame.fault or reason,),
+            reasons=(frame.fault or reason, *self.warnings()),
             captured_ns=frame.captured_ns,
             utc_ns=frame.utc_ns,
             threshold=self.inspector.threshold,

@@ -109,6 +109,11 @@ class Parts:
                 self._settle_unjudged(part, reason, detail)
             return part
 
+    def number_from(self, seq: int) -> None:
+        """No part that comes has a lower number: some sink knows records up to there."""
+        with self._changed:
+            self._next_seq = max(self._next_seq, seq)
+
     def add(self, frame: Frame) -> bool:
         """Gives a picture that was captured after its trigger to the oldest part that lacks one; False when none does."""
         with self._changed:
@@ -241,7 +246,11 @@ class Parts:
 
     def _settle_unjudged(self, part: Part, reason: Reason, detail: str) -> None:
         part.result = self.unjudged(part, reason, detail)
-        part.frames = [replace(frame, image=None) for frame in part.frames[-1:]]
+        part.frames = part.frames[-1:]
+        if (
+            reason is not Reason.DEADLINE
+        ):  # a late one may still be judged, and looked at by a person; others must not fill the memory
+            part.frames = [replace(frame, image=None) for frame in part.frames]
         self._changed.notify_all()
 
 

@@ -40,6 +40,14 @@ class Buffered(Protocol):
         """Waits until everything is kept; False when it is not in time."""
 
 
+@runtime_checkable
+class KeepsLate(Protocol):
+    """A sink that also takes what is said of a part after its deadline. The part is UNKNOWN, and nobody is shown anything else."""
+
+    def write_late(self, result: Result, /) -> None:
+        """Takes one late result, after the one that stands for its part. Raises SinkError when it cannot be kept."""
+
+
 class JsonlSink:
     """Appends one line per record to a file; it never holds half a record, and numbering goes on where it ended.
 

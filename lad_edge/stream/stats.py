@@ -54,9 +54,7 @@ class Stats:
     def __init__(self) -> None:
         self.verdicts: Counter[Verdict] = Counter(dict.fromkeys(Verdict, 0))
         self.reasons: Counter[str] = Counter()
-        self.late: Counter[Verdict] = (
-            Counter()
-        )  # verdicts that came after their deadline: recorded nowhere, output nowhere
+        self.late: Counter[Verdict] = Counter()  # what came after its deadline: nobody was shown it
         self.stages: dict[str, Histogram] = {}
 
     @property
@@ -72,6 +70,10 @@ class Stats:
         if result.score is not None:  # times of parts that were never scored would flatter the percentiles
             for stage, duration_us in result.stages_us.items():
                 self._histogram(stage).add(duration_us)
+
+    def add_late(self, result: Result) -> None:
+        """Counts one result whose part was UNKNOWN by then."""
+        self.late[result.verdict] += 1
 
     def as_dict(self, dropped: int) -> dict[str, object]:
         """The summary as JSON values: counts, reasons, dropped and late ones, percentiles per stage in µs."""
@@ -95,8 +97,8 @@ class Stats:
 
     def table(self, dropped: int) -> str:
         """The summary for a person."""
-        late = f"; {sum(self.late.values())} late" if self.late else ""
-        lines = [f"{self.counts()}; {dropped} dropped{late}"]
+        late = ", ".join(f"{count} {verdict.value}" for verdict, count in self.late.items())
+        lines = [f"{self.counts()}; {dropped} dropped" + (f"; came too late: {late}" if late else "")]
         lines += [f"  {count:6d}  {reason}" for reason, count in sorted(self.reasons.items())]
         return "\n".join([*lines, *self._stage_lines()])
 

@@ -103,3 +103,18 @@ def test_what_is_wrong_is_said(
     monkeypatch.chdir(kept)
     assert main(["replay", *words, "--engine", str(tiny_bundle)]) not in (0, DIFFERS_EXIT)
     assert message in capsys.readouterr().err
+
+
+def test_what_came_too_late_is_judged_again_though_its_part_was_unknown(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "one.png").write_bytes(cv2.imencode(".png", spotted_picture(2))[1].tobytes())
+    words = ["--engine", tiny_bundle, "--source", tmp_path / "one.png", "--deadline", "0.001ms", "--quiet"]
+    for out in (f"{tmp_path}/line.jsonl", f"sqlite:{tmp_path}/line.sqlite", f"images:{tmp_path}/pictures?min-free=1MB"):
+        words += ["--out", out]
+    assert main(["run", *map(str, words)]) == 0
+    record = json.loads((tmp_path / "line.jsonl").read_text())  # one line: nothing else was put out
+    assert (record["verdict"], record["reasons"], record["score"]) == ("UNKNOWN", ["DEADLINE"], None)
+    words = ["replay", tmp_path / "line.sqlite", "--pictures", tmp_path / "pictures", "--engine", tiny_bundle]
+    assert main([*map(str, words), "--frame", "1"]) == 0
+    assert capsys.readouterr().out == "       1  identical, came too late\n1 records: 1 identical; 1 came too late\n"

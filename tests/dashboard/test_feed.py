@@ -44,6 +44,16 @@ def test_every_part_is_counted_even_where_its_picture_is_left_out() -> None:
         assert (state["parts"], state["missed"]) == (500, 0)
 
 
+def test_a_late_result_is_counted_and_not_shown() -> None:
+    feed = CameraFeed("tray", ABOUT)
+    feed.write(*part(1, Verdict.UNKNOWN))
+    feed.write_late(part(1, Verdict.NG)[1])
+    heads = [message.head for message in feed.messages(watched=True)]
+    assert [head["record"]["verdict"] for head in heads if head["kind"] == "part"] == ["UNKNOWN"]
+    assert heads[-1]["reasons"]["LATE_RESULT"] == 1
+    assert heads[-1]["verdicts"]["NG"] == 0
+
+
 def test_large_pictures_are_made_smaller_and_small_ones_are_not_made_larger() -> None:
     feed = CameraFeed("tray", ABOUT)
     sizes = {}

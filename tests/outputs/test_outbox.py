@@ -8,6 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from outbox_samples import (
 from lad_edge.errors import SinkError
 from lad_edge.outputs.ledger import Retention, verify
 from lad_edge.outputs.outbox import Limits, Outbox
-from lad_edge.values import Verdict
+from lad_edge.values import Reason, Result, Verdict
 
 SMALL_DISK = "1m"
 _WRITER = """\
@@ -335,8 +336,48 @@ def test_only_a_few_pictures_wait_in_memory(path: Path) -> None:
     with outbox._changed:  # the writer stands still
         for result in results(1, 20):
             outbox.write(frame(PICTURE), replace(result, anomaly_map=np.zeros((4, 4), np.float32)))
-        assert sum(image is not None for image, _ in outbox._waiting) == 8
-        assert all(result.anomaly_map is None for _, result in outbox._waiting)
+        assert sum(job.image is not None for job in outbox._waiting) == 8
+        assert all(job.result.anomaly_map is None for job in outbox._waiting)
     outbox.close()
     hashes = [json.loads(record.line)["frame_sha256"] for record in stored(path)]
     assert hashes.count(None) == outbox.health().unhashed == 12
+
+
+def late(seq: int) -> Result:
+    return replace(results(seq, seq)[0], reasons=(*RESULT.reasons, Reason.LATE_RESULT))
+
+
+def test_what_came_after_its_deadline_stands_beside_the_record_and_changes_nothing(path: Path) -> None:
+    outbox = open_outbox(path)
+    unknown = results(1, 2, verdict=Verdict.UNKNOWN, reasons=(Reason.DEADLINE,), score=None)
+    outbox.write(frame(), unknown[0])
+    outbox.write_late(late(1))
+    outbox.write(frame(), unknown[1])
+    assert outbox.flush(WAIT_S)
+    assert outbox.health().stored == 2
+    outbox.close()
+    first, second = stored(path)
+    assert (first.record["verdict"], first.record["score"]) == ("UNKNOWN", None)
+    assert (first.judged["verdict"], first.judged["score"]) == ("NG", 0.5)
+    assert first.judged["reasons"][-1] == "LATE_RESULT"
+    assert second.late is None
+    assert verify(path) == 2
+
+
+def test_a_late_result_whose_part_is_no_longer_kept_is_no_record(path: Path) -> None:
+    outbox = open_outbox(path)
+    fill(outbox, 1, 2)
+    outbox.write_late(late(7))
+    outbox.close()
+    assert [(record.id, record.late) for record in stored(path)] == [(1, None), (2, None)]
+
+
+def test_a_file_from_before_there_were_late_results_takes_them(path: Path) -> None:
+    fill_and_close(open_outbox(path), 2)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("ALTER TABLE records DROP COLUMN late")
+    outbox = open_outbox(path)
+    outbox.write_late(late(2))
+    outbox.close()
+    assert [record.late is None for record in stored(path)] == [True, False]
+    assert verify(path) == 2

@@ -71,6 +71,19 @@ class RunningLine:
         return self.sink.results[:count]
 
 
+class LateSink(CollectingSink):
+    """late: results after their deadline; late_behind: the last record that was there at that moment."""
+
+    def __init__(self, before: Callable[[Result], None] = lambda result: None) -> None:
+        super().__init__(before)
+        self.late: list[Result] = []
+        self.late_behind: list[int] = []
+
+    def write_late(self, result: Result) -> None:
+        self.late.append(result)
+        self.late_behind.append(self.seqs[-1])
+
+
 def on_demand(pictures: int = 1) -> Callable[[Parts], OnDemand]:
     return lambda parts: OnDemand(parts, pictures)
 
@@ -168,17 +181,21 @@ def test_a_hanging_engine_has_its_unknown_in_time_and_its_late_answer_is_never_w
             release.set()
 
     monkeypatch.setattr(inspector, "inspect", hang_at_the_second)
-    sink = CollectingSink(
-        before=release_when_written
-    )  # only the deadline can write record 2: the engine waits for that
+    sink = LateSink(before=release_when_written)  # only the deadline can write record 2: the engine waits for that
     steps = [frame(good_picture(i), f"p{i}") for i in range(1, 5)]
     source = ScriptedSource(steps, live=False)
-    Line(source, inspector, [sink], LineOptions(deadline_ms=200, notice=notices.append)).run()
-    assert sink.seqs == [1, 2, 3, 4]
+    line = Line(source, inspector, [sink, CollectingSink()], LineOptions(deadline_ms=200, notice=notices.append))
+    line.run()
+    assert sink.seqs == line.sinks[1].seqs == [1, 2, 3, 4]  # type: ignore[attr-defined]
     assert [result.verdict for result in sink.results].count(Verdict.UNKNOWN) == 1
     assert sink.results[1].reasons == (Reason.DEADLINE,)
     assert "being inspected" in sink.results[1].detail
     assert any(text.startswith("part 2: ") and "too late" in text for text in notices)
+    assert [(result.seq, result.verdict, result.reasons[-1]) for result in sink.late] == [
+        (2, Verdict.OK, Reason.LATE_RESULT)
+    ]
+    assert sink.late_behind == [2]  # the record of the part was written first
+    assert line.stats.late == {Verdict.OK: 1}
 
 
 def test_parts_behind_a_hanging_engine_are_unknown_in_time_too(
