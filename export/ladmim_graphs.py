@@ -190,32 +190,28 @@ def codebooks(hvq: Hvq) -> list[Codebook]:
     top, width = quantisers.top.entries.double(), books[0].shape[1]
     if not isinstance(quantisers.psi_top, nn.Linear):
         nothing = torch.zeros(1, width)
-        made = [_tables(None, nothing, top, _half_norms(top)[None], None)]
+        made = [_tables(None, nothing, top, None, None)]
         for entries, memory in zip(books[1:], recalled, strict=True):
-            bias = top @ entries[:, width:].T + _half_norms(entries)
-            made.append(_tables(None, nothing, entries[:, :width], bias, memory))
+            prior = -0.5 * torch.cdist(top, entries[:, width:]).square()
+            made.append(_tables(None, nothing, entries[:, :width], prior, memory))
         return made
     psi, levels = quantisers.psi_top, cast("list[nn.Linear]", list(quantisers.psi))
-    made = [_tables(psi.weight, psi.bias[None], top, _half_norms(top)[None], None)]
+    made = [_tables(psi.weight, psi.bias[None], top, None, None)]
     for entries, level, memory in zip(books[1:], levels, recalled, strict=True):
         weight, bias = level.weight.double(), level.bias.double()
         own = weight.shape[1] - width
         shift = top @ weight[:, own:].T + bias
-        made.append(_tables(weight[:, :own], shift, entries, _half_norms(entries)[None], memory))
+        made.append(_tables(weight[:, :own], shift, entries, None, memory))
     return made
 
 
-def _half_norms(entries: Tensor) -> Tensor:
-    return -0.5 * entries.square().sum(1)
+def _tables(
+    projection: Tensor | None, shift: Tensor, entries: Tensor, prior: Tensor | None, memory: Tensor | None
+) -> Codebook:
+    """Float32 of the same distances, with the middle of the entries as the origin.
 
-
-def _tables(projection: Tensor | None, shift: Tensor, entries: Tensor, bias: Tensor, memory: Tensor | None) -> Codebook:
-    """Float32 of the same scores, but for a constant of each token, with the middle m of the entries as the origin.
-
-    x · b = (x - m) · (b - m) + m · b + what does not depend on the entry. Entries that lie close together and far from zero would
-    otherwise lose to rounding the digits in which their scores differ.
+    Entries that lie close together and far from zero would otherwise lose to rounding the digits in which they differ.
     """
     middle = entries.mean(0)
-    bias = bias + entries @ middle
-    tables = projection, shift - middle, entries - middle, bias - bias.mean(1, keepdim=True), memory
+    tables = projection, shift - middle, entries - middle, prior, memory
     return Codebook(*(None if table is None else np.ascontiguousarray(table.float().numpy()) for table in tables))  # type: ignore[arg-type]

@@ -29,6 +29,7 @@ def quantizer_case(title: str, top: Codebook, levels: Sequence[Codebook], shape:
     """Tokens of this shape."""
     tokens = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     codes, scores = np.empty(shape[:2], np.uint16), np.empty((shape[1], 512), np.float32)
+    half_squares = [0.5 * np.square(book.entries).sum(1) for book in (top, *levels)]
     quantizer, wanted = Quantizer(top, levels), reference.quantize(top, levels, tokens)
 
     def ours() -> NDArray[np.uint16]:
@@ -36,8 +37,9 @@ def quantizer_case(title: str, top: Codebook, levels: Sequence[Codebook], shape:
         return codes
 
     def by_numpy() -> list[NDArray[np.intp]]:
-        first = numpy_codes(top, tokens[0], 0, scores)
-        return [first, *(numpy_codes(b, e, first, scores) for b, e in zip(levels, tokens[1:], strict=True))]
+        first = numpy_codes(top, half_squares[0], tokens[0], 0, scores)
+        others = zip(levels, half_squares[1:], tokens[1:], strict=True)
+        return [first, *(numpy_codes(book, halves, e, first, scores) for book, halves, e in others)]
 
     def agree(got: Sequence[NDArray[np.intp]] | NDArray[np.uint16]) -> None:
         share = (np.asarray(got) == wanted).mean()
@@ -50,18 +52,19 @@ def quantizer_case(title: str, top: Codebook, levels: Sequence[Codebook], shape:
 def random_codebook(rng: np.random.Generator, token_width: int, shift_rows: int | None) -> Codebook:
     """512 entries of 64 values, as LADMIM has them; without shift_rows nothing is projected."""
     entries = rng.normal(size=(512, 64)).astype(np.float32)
-    bias = (-0.5 * np.square(entries).sum(1, keepdims=True).T).astype(np.float32)
     if shift_rows is None:
-        return Codebook(None, np.zeros((1, 64), np.float32), entries, bias)
+        return Codebook(None, np.zeros((1, 64), np.float32), entries)
     projection = rng.normal(0, token_width**-0.5, (64, token_width)).astype(np.float32)
-    return Codebook(projection, rng.normal(0, 0.1, (shift_rows, 64)).astype(np.float32), entries, bias)
+    return Codebook(projection, rng.normal(0, 0.1, (shift_rows, 64)).astype(np.float32), entries)
 
 
-def numpy_codes(book: Codebook, tokens: Floats, top: NDArray[np.intp] | int, scores: Floats) -> NDArray[np.intp]:
+def numpy_codes(
+    book: Codebook, half_squares: Floats, tokens: Floats, top: NDArray[np.intp] | int, scores: Floats
+) -> NDArray[np.intp]:
     """The best numpy form: two products of matrices, in float32, and argmax."""
     x = tokens if book.projection is None else tokens @ book.projection.T
     np.matmul(x + book.shift[top], book.entries.T, out=scores)
-    return np.asarray(np.add(scores, book.bias, out=scores).argmax(1))
+    return np.asarray(np.subtract(scores, half_squares, out=scores).argmax(1))
 
 
 def histograms() -> Case:

@@ -46,17 +46,20 @@ inline CodebookView checked_codebook(const py::handle& object, const std::string
     const py::object projection = table_of(codebook, 0, name + ".projection");
     const py::array shift = needed_table(codebook, 1, name + ".shift");
     const py::array entries = needed_table(codebook, 2, name + ".entries");
-    const py::array bias = needed_table(codebook, 3, name + ".bias");
+    const py::object prior = table_of(codebook, 3, name + ".prior");
     const py::object memory = table_of(codebook, 4, name + ".memory");
     const py::ssize_t count = entries.shape(0), width = entries.shape(1);
     require(count <= max_entries, name + ".entries: expected 1 to 65535 rows, got " + std::to_string(count));
     expect_table(shift, top_entries, width, name + ".shift");
-    expect_table(bias, top_entries, count, name + ".bias");
     CodebookView view{};
     view.token_width = view.width = static_cast<int>(width), view.entries = static_cast<int>(count);
     view.shift = data_of<float>(shift), view.shift_rows = static_cast<int>(shift.shape(0));
     view.codebook = data_of<float>(entries);
-    view.bias = data_of<float>(bias), view.bias_rows = static_cast<int>(bias.shape(0));
+    if (!prior.is_none()) {
+        const py::array a = prior;
+        expect_table(a, top_entries, count, name + ".prior");
+        view.prior = data_of<float>(a), view.prior_rows = static_cast<int>(a.shape(0));
+    }
     if (!projection.is_none()) {
         const py::array a = projection;
         require(a.shape(0) == width, name + ".projection: expected " + std::to_string(width) +
@@ -69,7 +72,7 @@ inline CodebookView checked_codebook(const py::handle& object, const std::string
                                          " rows, one for each entry, got " + text_of(a.attr("shape")));
         view.memory = data_of<float>(a), view.memory_width = static_cast<int>(a.shape(1));
     }
-    kept.insert(kept.end(), {projection, shift, entries, bias, memory});
+    kept.insert(kept.end(), {projection, shift, entries, prior, memory});
     return view;
 }
 

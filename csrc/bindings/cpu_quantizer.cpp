@@ -44,9 +44,11 @@ void bind_quantizer(py::module_& m) {
         m, "Quantizer",
         "Tokens to codes: the best entry of a top codebook, and of levels that depend on the top code.\n\n"
         "top, levels: Codebook; their tables are copied. Under the top code i of the same token, entry j of a level\n"
-        "scores (projection e + shift[i]) . entries[j] + bias[i, j]; the highest score wins, the lowest index on\n"
-        "ties. With bias -|b|^2 / 2 that is the nearest entry. Quantizer(top, []) is a flat one. float32\n"
-        "throughout. Raises TypeError for dtype or layout, ValueError for sizes and for tables that are not finite.\n"
+        "scores -|x - entries[j]|^2 / 2 + prior[i, j], x = projection e + shift[i]; the highest score wins, the "
+        "lowest\n"
+        "index on ties. Products find it, and where they are too close to tell, differences. Quantizer(top, []) is a\n"
+        "flat one. float32 throughout. Raises TypeError for dtype or layout, ValueError for sizes and for tables that "
+        "are not finite.\n"
         "Threads may share it. (LADMIM, methods.md 6.2, 6.7 and 7.1.)")
         .def(py::init(&make_quantizer), "top"_a, "levels"_a)
         .def("__call__", &run_quantizer, "tokens"_a, "codes_out"_a, "memory_out"_a = py::none(),

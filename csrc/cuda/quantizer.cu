@@ -31,6 +31,12 @@ struct Call {
     __device__ const T* token_values(int b, int t) const {
         return tokens + (static_cast<std::size_t>(b) * count + token(t)) * book(b).token_width;
     }
+    // Value k of a token as the codebook knows it, under its top code.
+    __device__ float value(int b, int t, int top, int k) const {
+        const Book& from = book(b);
+        const float* shift = table<float>(from.shift) + top * from.shift_step;
+        return (from.projected ? projected_values(b, t)[k] : to_float(token_values(b, t)[k])) + __ldg(shift + k);
+    }
     __device__ float* projected_values(int b, int t) const {
         return projected + (static_cast<std::size_t>(b) * count + token(t)) * pitch;
     }
@@ -96,7 +102,8 @@ struct SearchShared {
     float lines[steps][line_pitch];
     float matrix[steps][panel];
     Wide best[warps][line_count];
-    int codes[line_count], top[line_count];
+    int codes[line_count], top[line_count], tied[line_count];
+    float rounding[line_count];
 };
 
 // One value of one line, and the tile of entries: the next of both while this one is multiplied.
@@ -130,16 +137,17 @@ struct SearchStage {
     }
 };
 
-// The best entries of the lines of a thread. Entries come in order and only a higher score replaces: ties stay with the
-// lowest index.
+// The best entries of the lines of a thread, and the scores of the second best. Entries come in order and only a higher
+// score replaces: ties stay with the lowest index.
 struct Best {
-    float score[Products::lines];
+    float score[Products::lines], second[Products::lines];
     int entry[Products::lines] = {};
 
     __device__ Best() {
-        for (float& value : score) value = lowest();
+        for (int l = 0; l < Products::lines; ++l) score[l] = second[l] = lowest();
     }
     __device__ void take(int line, float value, int at) {
+        second[line] = fmaxf(second[line], fminf(score[line], value));
         if (!(value > score[line])) return;
         score[line] = value;
         entry[line] = at;
@@ -167,7 +175,7 @@ __device__ void search_panel(const Call<T>& of, const Book& book, SearchShared& 
         __syncthreads();
     }
     const float* bias = of.template table<float>(book.bias) + first + own;
-    const std::size_t bias_step = book.bias_step;
+    const std::size_t bias_step = book.prior_step;
     for (int l = 0; l < Products::lines; ++l) {
         const float* row = bias + s.top[Products::line(l)] * bias_step;
         for (int c = 0; c < Products::columns; ++c)
@@ -184,9 +192,66 @@ __device__ unsigned count_values(const Call<T>& of, int b, int t) {
     return max(bad, 1u);
 }
 
+// Scores of a token that are closer than this may be in the wrong order.
+template <typename T>
+__device__ void measure_tokens(const Call<T>& of, SearchShared& s, int b) {
+    const int lane = threadIdx.x % warp_size;
+    for (int t = threadIdx.x / warp_size; t < line_count; t += warps) {
+        float square = 0;
+        for (int k = lane; k < of.book(b).width; k += warp_size) {
+            const float value = of.value(b, t, s.top[t], k);
+            square += value * value;
+        }
+        square = warp_sum(square);
+        if (lane == 0) s.rounding[t] = of.book(b).rounding.each * sqrtf(square) + of.book(b).rounding.always;
+    }
+}
+
+// Marks the tokens of which a second entry comes that close to the chosen one.
+__device__ void find_ties(SearchShared& s, const Best& best) {
+    for (int l = 0; l < Products::lines; ++l) {
+        const int t = Products::line(l);
+        const float other = best.entry[l] == s.codes[t] ? best.second[l] : best.score[l];
+        if (!(value_of(s.best[0][t]) - other > s.rounding[t])) atomicOr(&s.tied[t], 1);
+    }
+}
+
+// The code of a token by differences from the entry b that won by products: for step = b_j - b and the token x, entry j
+// scores step . (x - b - step / 2) more than b. Of entries that lie close together both factors keep their digits.
+template <typename T>
+__device__ int settled(const Call<T>& of, const SearchShared& s, int b, int t) {
+    const Book& book = of.book(b);
+    const float* entries = of.template table<float>(book.codebook);
+    const float* prior = of.template table<float>(book.prior) + s.top[t] * book.prior_step;
+    const int code = s.codes[t];
+    Wide peak = 0;
+    for (int j = threadIdx.x % warp_size; j < book.entries; j += warp_size) {
+        float score = prior[j] - prior[code];
+        for (int k = 0; k < book.width; ++k) {
+            const float* row = entries + static_cast<std::size_t>(k) * book.pitch;
+            const float origin = __ldg(row + code), step = __ldg(row + j) - origin;
+            score += step * (of.value(b, t, s.top[t], k) - origin - 0.5f * step);
+        }
+        peak = max(peak, peak_of(score, static_cast<Wide>(j)));
+    }
+    for (int lanes = warp_size / 2; lanes > 0; lanes /= 2) peak = max(peak, __shfl_xor_sync(full_warp, peak, lanes));
+    return static_cast<int>(index_of(peak));
+}
+
+// Of all tokens that are nearly tied, a warp each.
+template <typename T>
+__device__ void settle(const Call<T>& of, SearchShared& s, int b) {
+    for (int t = threadIdx.x / warp_size; t < of.tokens_here(); t += warps) {
+        if (!s.tied[t] || !is_finite(value_of(s.best[0][t]))) continue;
+        const int code = settled(of, s, b, t);
+        if (threadIdx.x % warp_size == 0) s.codes[t] = code;
+    }
+}
+
 template <typename T>
 __device__ void choose(const Call<T>& of, SearchShared& s, int b, const Best& best) {
     const int thread = threadIdx.x, warp = thread / warp_size;
+    measure_tokens(of, s, b);
     for (int l = 0; l < Products::lines; ++l) {
         const Wide peak = best.of_warp(l);
         if (thread % warp_size < line_count / Products::lines) s.best[warp][Products::line(l)] = peak;
@@ -195,12 +260,22 @@ __device__ void choose(const Call<T>& of, SearchShared& s, int b, const Best& be
     if (thread < line_count) {
         Wide peak = s.best[0][thread];
         for (int w = 1; w < warps; ++w) peak = max(peak, s.best[w][thread]);
-        const bool finite = is_finite(value_of(peak)), real = thread < of.tokens_here();
-        s.codes[thread] = finite ? static_cast<int>(index_of(peak)) : 0;
-        if (real)
-            of.codes[static_cast<std::size_t>(b) * of.count + of.token(thread)] =
-                static_cast<std::uint16_t>(s.codes[thread]);
-        if (real && !finite) atomicAdd(of.nonfinite, Wide{count_values(of, b, thread)});
+        s.best[0][thread] = peak;
+        s.codes[thread] = static_cast<int>(index_of(peak));
+        s.tied[thread] = 0;
+    }
+    __syncthreads();
+    find_ties(s, best);
+    __syncthreads();
+    settle(of, s, b);
+    __syncthreads();
+    if (thread < of.tokens_here()) {
+        if (!is_finite(value_of(s.best[0][thread]))) {
+            s.codes[thread] = 0;
+            atomicAdd(of.nonfinite, Wide{count_values(of, b, thread)});
+        }
+        of.codes[static_cast<std::size_t>(b) * of.count + of.token(thread)] =
+            static_cast<std::uint16_t>(s.codes[thread]);
     }
     __syncthreads();
 }

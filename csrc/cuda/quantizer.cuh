@@ -1,6 +1,7 @@
 // How the tables of the books lie on the device, and the tiles that they are padded for.
 #pragma once
 
+#include "lad/codebook.hpp"
 #include "lines.cuh"
 
 namespace lad::cuda {
@@ -18,8 +19,9 @@ struct Quantizer::Book {
     int pitch;            // entries, padded to whole panels
     int projected_pitch;  // width, padded likewise
     bool projected;
-    std::size_t shift_step, bias_step;  // from one top code to the next; 0 where one row holds for all
-    std::size_t projection, shift, codebook, bias, memory;
+    SearchRounding rounding;
+    std::size_t shift_step, prior_step;  // from one top code to the next; 0 where one row holds for all
+    std::size_t projection, shift, codebook, prior, bias, memory;
 };
 
 }  // namespace lad::cuda

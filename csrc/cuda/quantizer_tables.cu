@@ -30,19 +30,23 @@ std::vector<float> widened(const float* table, int rows, int columns, int pitch,
 
 Book make_book(const CodebookView& from, Tables& tables) {
     Book book{};
+    book.rounding = search_rounding(from);
     book.token_width = from.token_width, book.width = from.width, book.entries = from.entries;
     book.memory_width = from.memory_width, book.projected = from.projection != nullptr;
     book.pitch = padded(from.entries, panel), book.projected_pitch = padded(from.width, projected_columns);
     book.shift_step = from.shift_rows == 1 ? 0 : from.width;
-    book.bias_step = from.bias_rows == 1 ? 0 : book.pitch;
+    const int rows = from.prior ? from.prior_rows : 1;
+    book.prior_step = rows == 1 ? 0 : book.pitch;
     if (book.projected)
         book.projection = tables.add(transposed(from.projection, from.width, from.token_width,
                                                 padded(from.token_width, projection_steps), book.projected_pitch));
     book.shift = tables.add(widened(from.shift, from.shift_rows, from.width, from.width, 0));
     book.codebook =
         tables.add(transposed(from.codebook, from.entries, from.width, padded(from.width, steps), book.pitch));
+    const std::vector<float> zeros(from.entries), bias = search_bias(from);
     // No padding ever wins.
-    book.bias = tables.add(widened(from.bias, from.bias_rows, from.entries, book.pitch, lowest()));
+    book.prior = tables.add(widened(from.prior ? from.prior : zeros.data(), rows, from.entries, book.pitch, lowest()));
+    book.bias = tables.add(widened(bias.data(), rows, from.entries, book.pitch, lowest()));
     if (from.memory)
         book.memory = tables.add(widened(from.memory, from.entries, from.memory_width, from.memory_width, 0));
     return book;

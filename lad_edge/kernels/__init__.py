@@ -50,19 +50,19 @@ __all__ = [
 class Codebook(NamedTuple):
     """The tables of one codebook of a `Quantizer`, all float32 and C-contiguous; D values a token, K entries of dq.
 
-    Under the top code i, entry j scores (projection e + shift[i]) . entries[j] + bias[i, j] for token e. A shift or bias
-    of one row holds for every top code. The nearest entry (methods.md 6.7) is the best one of either form:
-    T table: shift = W_z z_i + b, bias = -|b_j|^2 / 2 in one row; G table, where nothing is projected: shift of one zero
-    row, bias = z_i . b^z_j - |b_j|^2 / 2. Another origin than zero, such as the middle of the entries, rounds less.
+    Under the top code i, entry j scores -|x - entries[j]|^2 / 2 + prior[i, j] for token e, where x = projection e + shift[i].
+    A shift or prior of one row holds for every top code. The nearest entry (methods.md 6.7) is the best one of either
+    form: T table: shift = W_z z_i + b, no prior; G table, where nothing is projected: shift of one zero row,
+    prior = -|z_i - b^z_j|^2 / 2. Another origin than zero, such as the middle of the entries, rounds less.
 
     projection: (dq, D), or None for the identity, with dq = D. shift: (K_top, dq) or (1, dq). entries: (K, dq).
-    bias: (K_top, K) or (1, K). memory: (K, width), the rows that the decoder is given for the codes, or None.
+    prior: (K_top, K) or (1, K), or None for zeros. memory: (K, width), the rows that the decoder is given for the codes, or None.
     """
 
     projection: NDArray[np.float32] | None
     shift: NDArray[np.float32]
     entries: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    prior: NDArray[np.float32] | None = None
     memory: NDArray[np.float32] | None = None
 
 

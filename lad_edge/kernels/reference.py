@@ -146,9 +146,12 @@ def quantize(top: Codebook, levels: Sequence[Codebook], tokens: NDArray[np.float
 def book_scores(book: Codebook, tokens: NDArray[np.float32], top_codes: NDArray[np.int64]) -> NDArray[np.float64]:
     """(N, K) score of every entry for every token (N, D), in float64."""
     e = tokens.astype(np.float64)
-    shift, bias = (table[top_codes if len(table) > 1 else 0].astype(np.float64) for table in (book.shift, book.bias))
+    entries, nothing = book.entries.astype(np.float64), np.zeros((1, 1))
+    tables = book.shift, nothing if book.prior is None else book.prior
+    shift, prior = (table[top_codes if len(table) > 1 else 0].astype(np.float64) for table in tables)
     x = (e if book.projection is None else e @ book.projection.T.astype(np.float64)) + shift
-    return np.asarray(x @ book.entries.T.astype(np.float64) + bias)
+    squares = np.square(x).sum(1, keepdims=True) + np.square(entries).sum(1)
+    return np.asarray(x @ entries.T - 0.5 * squares + prior)
 
 
 def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -243,7 +243,7 @@ def _codebooks(setup: Setup) -> tuple[Codebook, list[Codebook]]:
             table("projection", inner, width) if linear else None,
             table("shift", top_codes if linear else 1, inner),
             table("entries", entries, inner),
-            table("bias", 1 if linear else top_codes, entries),
+            None if linear or name == "top" else table("prior", top_codes, entries),
             None if name == "top" else table("memory", entries, 2 * memory),
         )
 

@@ -15,9 +15,16 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
 
 def nearest(entries: np.ndarray, **tables: np.ndarray | None) -> Codebook:
     """A codebook whose best entry is the nearest one."""
-    bias = (-0.5 * (entries.astype(np.float64) ** 2).sum(1))[None].astype(np.float32)
-    plain = {"projection": None, "shift": np.zeros((1, entries.shape[1]), np.float32), "bias": bias, "memory": None}
+    plain = {"projection": None, "shift": np.zeros((1, entries.shape[1]), np.float32)}
     return Codebook(**{**plain, "entries": entries, **tables})
+
+
+def crowded(width: int, entries: int, spread: float) -> tuple[Codebook, np.ndarray]:
+    """Half of the entries within `spread` of a point far from the middle of all, and (1, 97, width) tokens among them."""
+    rng, point = np.random.default_rng(0), 2 * normal(width, seed=3)
+    near, far = (normal(count, width, seed=count) for count in (entries // 2, entries - entries // 2))
+    tokens = point + spread * rng.normal(size=(97, width))
+    return nearest(np.concatenate([point + spread * near, far])), tokens.astype(np.float32)[None]
 
 
 def star(

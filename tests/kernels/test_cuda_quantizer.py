@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from codebooks import ODD, nearest, normal, star
+from codebooks import ODD, crowded, nearest, normal, star
 from cuda_device import HostDevice
 from numpy.testing import assert_array_equal
 from tolerances import CODES
@@ -13,8 +13,8 @@ from lad_edge.kernels import Codebook, reference
 
 
 def g_tables(width: int, entries: int) -> tuple[Codebook, list[Codebook]]:
-    """One level behind the identity: the bias depends on the top code."""
-    return nearest(normal(entries, width)), [nearest(normal(31, width, seed=4), bias=normal(entries, 31, seed=5))]
+    """One level behind the identity: the prior depends on the top code."""
+    return nearest(normal(entries, width)), [nearest(normal(31, width, seed=4), prior=normal(entries, 31, seed=5))]
 
 
 def run(
@@ -67,6 +67,14 @@ def test_codes_of_clustered_tokens_are_exact(device: HostDevice) -> None:
     wanted = rng.integers(0, len(entries), 200)
     tokens = (entries[wanted] + rng.normal(0, 0.1, (200, 64))).astype(np.float32)
     assert_array_equal(run(device, nearest(entries), [], tokens[None])[0][0], wanted)
+
+
+@pytest.mark.parametrize("width", [5, 64, 97])
+@pytest.mark.parametrize("spread", [1e-3, 1e-5])
+def test_entries_that_products_cannot_tell_apart_are_told_apart(device: HostDevice, width: int, spread: float) -> None:
+    book, tokens = crowded(width, 200, spread)
+    for of in (book, book._replace(prior=(1e-3 * normal(1, 200, seed=9)).astype(np.float32))):
+        assert_array_equal(run(device, of, [], tokens)[0], reference.quantize(of, [], tokens))
 
 
 def test_random_codes_at_full_size(device: HostDevice) -> None:

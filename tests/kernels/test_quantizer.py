@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from codebooks import ODD, nearest, normal, star
+from codebooks import ODD, crowded, nearest, normal, star
 from numpy.testing import assert_array_equal
 from tolerances import CODES
 
@@ -81,12 +81,29 @@ def test_t_table_form_is_the_nearest_entry(isa: str) -> None:
 
 def test_g_table_form_of_the_identity_is_the_nearest_entry(isa: str) -> None:
     top, entries = nearest(normal(33, 16)), normal(31, 32, seed=4)
-    g = (top.entries @ entries[:, 16:].T - 0.5 * (entries.astype(np.float64) ** 2).sum(1)).astype(np.float32)
+    g = (-0.5 * np.square(top.entries[:, None].astype(np.float64) - entries[:, 16:]).sum(2)).astype(np.float32)
     book = Codebook(None, np.zeros((1, 16), np.float32), np.ascontiguousarray(entries[:, :16]), g)
     tokens = normal(2, 97, 16, seed=5)
     codes = codes_of(top, [book], tokens)
     whole = np.concatenate([tokens[1], top.entries[codes[0]]], 1).astype(np.float64)
     assert_array_equal(codes[1], direct_codes(top, tokens[1], whole, entries))
+
+
+@pytest.mark.parametrize("width", [5, 64, 97])
+@pytest.mark.parametrize("spread", [1e-3, 1e-4, 1e-5])
+def test_entries_that_products_cannot_tell_apart_are_told_apart(isa: str, width: int, spread: float) -> None:
+    """Scores of 1e-10 beside products of 400: a search by products alone chooses another entry for most tokens."""
+    book, tokens = crowded(width, 200, spread)
+    assert_array_equal(codes_of(book, [], tokens), reference.quantize(book, [], tokens))
+    products = tokens[0] @ book.entries.T - 0.5 * np.square(book.entries).sum(1)
+    assert spread > 1e-4 or (products.argmax(1) != reference.quantize(book, [], tokens)[0]).mean() > 0.1
+
+
+def test_a_prior_decides_between_entries_that_lie_together(isa: str) -> None:
+    book, tokens = crowded(33, 200, 1e-5)
+    prior = (1e-3 * normal(1, 200, seed=9)).astype(np.float32)
+    book = book._replace(prior=prior)
+    assert_array_equal(codes_of(book, [], tokens), reference.quantize(book, [], tokens))
 
 
 # ---- ties, memories, values that are not finite
@@ -152,7 +169,7 @@ def test_tables_are_copied() -> None:
     tokens = normal(3, 50, 33, seed=5)
     quantizer, expected = Quantizer(top, levels), codes_of(top, levels, tokens)
     for book in (top, *levels):
-        for table in book[:4]:
+        for table in (book.projection, book.shift, book.entries):
             table[:] = 0
     codes = np.empty((3, 50), np.uint16)
     quantizer(tokens, codes)
@@ -194,8 +211,8 @@ def test_threads_may_share_one() -> None:
         ({"entries": np.zeros((65536, 4), np.float32)}, ValueError, "1 to 65535 rows, got 65536"),
         ({"shift": np.zeros((1, 3), np.float32)}, ValueError, r"shift: expected shape \(1, 4\) or \(6, 4\)"),
         ({"shift": np.zeros((5, 4), np.float32)}, ValueError, "shift"),
-        ({"bias": np.zeros((1, 4), np.float32)}, ValueError, r"bias: expected shape \(1, 5\) or \(6, 5\)"),
-        ({"bias": np.full((1, 5), np.nan, np.float32)}, ValueError, "bias: expected finite"),
+        ({"prior": np.zeros((1, 4), np.float32)}, ValueError, r"prior: expected shape \(1, 5\) or \(6, 5\)"),
+        ({"prior": np.full((1, 5), np.nan, np.float32)}, ValueError, "prior: expected finite"),
         ({"projection": np.zeros((3, 9), np.float32)}, ValueError, "projection: expected 4 rows"),
         ({"projection": np.zeros((4, 9), np.float32)}, ValueError, "tokens of width 4, as the top codebook, got 9"),
         ({"memory": np.zeros((4, 9), np.float32)}, ValueError, "memory: expected 5 rows"),
@@ -215,8 +232,8 @@ def test_wrong_hierarchies_are_refused() -> None:
         Quantizer(top._replace(memory=normal(6, 3)), [])
     with pytest.raises(ValueError, match=r"levels\[1\].memory: expected memories of one width"):
         Quantizer(top, [level, remembered])
-    with pytest.raises(ValueError, match=r"top\.bias"):
-        Quantizer(top._replace(bias=normal(6, 6)), [])
+    with pytest.raises(ValueError, match=r"top\.prior"):
+        Quantizer(top._replace(prior=normal(6, 6)), [])
 
 
 @pytest.mark.parametrize(

@@ -270,6 +270,13 @@ T atomicAdd(T* to, T value) {
     return before;
 }
 
+template <typename T>
+T atomicOr(T* to, T value) {
+    const T before = *to;
+    *to |= value;
+    return before;
+}
+
 // ---- host side
 
 enum cudaError_t : int { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInvalidConfiguration = 9 };
