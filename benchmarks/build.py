@@ -20,7 +20,7 @@ from benchmarks.report import about, add_json_flag, measuring, table, write
 from lad_edge import bundle
 from lad_edge.cli.build import check_on_cpu, networks
 from lad_edge.runtime.compiler import PRECISIONS, choose_target, compile_graph
-from lad_edge.runtime.tensorrt import version
+from lad_edge.runtime.identity import engine_version
 
 if TYPE_CHECKING:
     from lad_edge.runtime import Graphs
@@ -50,7 +50,7 @@ def main() -> None:
     measuring()
     built = [one for path in args.files for one in _file(path, args.builds)]
     print(_table(built))
-    write(args.json, about(runtime=f"{RUNTIME} {version(RUNTIME)}", built=[vars(one) for one in built]))
+    write(args.json, about(runtime=f"{RUNTIME} {engine_version(RUNTIME)}", built=[vars(one) for one in built]))
 
 
 def _file(path: Path, builds: int) -> Iterator[Built]:
@@ -90,7 +90,7 @@ def _table(built: Sequence[Built]) -> str:
         "error of golden scores",
     )
     rows = [[*list(vars(one).values())[:-1], _shown(one.golden_error)] for one in built]
-    return table(f"Engines of {RUNTIME} {version(RUNTIME)}, built without a GPU", head, rows)
+    return table(f"Engines of {RUNTIME} {engine_version(RUNTIME)}, built without a GPU", head, rows)
 
 
 def _shown(error: float | None) -> str:

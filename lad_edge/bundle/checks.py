@@ -73,8 +73,11 @@ def _bytes(tensors: Mapping[str, NDArray[Any]], name: str, where: str) -> memory
 
 
 def _check_engine(role: str, graph: Graph, data: memoryview) -> None:
-    """TensorRT is asked only for what says that it is an engine; which one may run here is the runtime's question."""
-    if not bytes(data[:4]).endswith(b"trt"):
+    """TensorRT is asked only for what says that it is an engine; which one may run here is the runtime's question.
+
+    ONNX Runtime's engine is a network, which it checks when it is opened.
+    """
+    if graph.format != "onnxruntime_cuda" and not bytes(data[:4]).endswith(b"trt"):
         raise Refused(
             "GRAPH", f"graph '{role}': expected an engine of {graph.format}, came other bytes; build it again"
         )

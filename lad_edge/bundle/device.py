@@ -13,7 +13,7 @@ from lad_edge.bundle.refused import Refused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ENGINES = ("tensorrt", "tensorrt_rtx")
+ENGINES = ("tensorrt", "tensorrt_rtx", "onnxruntime_cuda")  # runtimes of plans
 PRECISIONS = ("f32", "bf16", "f16", "int8")
 
 _COMPUTE_CAPABILITY = re.compile(r"[1-9][0-9]?\.[0-9]", re.ASCII)
@@ -23,7 +23,7 @@ _COMPUTE_CAPABILITY = re.compile(r"[1-9][0-9]?\.[0-9]", re.ASCII)
 class Device:
     """What the engines of a plan were built for, by what and where.
 
-    runtime: "tensorrt" or "tensorrt_rtx", with its version. compute_capabilities: of the GPUs, such as "8.9". precision: of the engines.
+    runtime: one of ENGINES, with its version. compute_capabilities: of the GPUs, such as "8.9". precision: of the engines.
     gpu, driver, cuda: of the machine that built it, None where it has no GPU (or does not say). system: such as "Linux x86_64".
     source_sha256: of the bundle that it was built from. caches: role → tensor of what TensorRT-RTX compiled when the plan was first run on
     the GPU; without them it compiles at every start.

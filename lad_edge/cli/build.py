@@ -15,7 +15,7 @@ from lad_edge import __version__
 from lad_edge import bundle as bundles
 from lad_edge.bundle import ENGINES, Device
 from lad_edge.cli.arguments import add_json, print_json
-from lad_edge.errors import MissingDependencyError, ParityError
+from lad_edge.errors import MissingDependencyError, ParityError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +30,7 @@ examples:
   lad-edge build part.lad                                    for the GPU of this machine
   lad-edge build part.lad --precision f16 -o part-f16.plan
   lad-edge build part.lad --cross sm_89                      for another machine's RTX 40 GPU; no GPU is needed here
+  lad-edge build part.lad --runtime onnxruntime_cuda --precision f16     where there is no TensorRT
   lad-edge build part.plan -o part.plan                      again, after an update of TensorRT or of the GPU
 
 TensorRT measures which kernels are fastest on this GPU and keeps that in X.timings beside X.lad: the next build takes it and is shorter.
@@ -86,8 +87,13 @@ def run(args: argparse.Namespace) -> int:
     source = bundles.read(args.file)
     out = args.out or args.file.with_suffix(".plan")
     cross = tuple(args.cross.split(",")) if args.cross else ()
-    target = choose_target(args.runtime, cross)
     precision = args.precision or (source.manifest.device.precision if source.manifest.device else "f32")
+    runtime = args.runtime or _runtime_of(source)
+    if (runtime, precision) == ("onnxruntime_cuda", "f32"):
+        raise UsageError(
+            "onnxruntime_cuda runs a portable file in f32 as it is: give run that --runtime, or build --precision f16"
+        )
+    target = choose_target(runtime, cross)
     source.calibration(_CALIBRATED_AS[precision])  # raises with those that there are
     graphs = networks(source, precision)
     parity = {} if precision == "f32" else {precision: check_on_cpu(source, graphs, precision)}
@@ -102,6 +108,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("\n".join(_lines(out, device, built)))
     return 0
+
+
+def _runtime_of(source: Bundle) -> str | None:
+    """A plan of ONNX Runtime stays one; one of TensorRT is built by the flavour that is installed here."""
+    device = source.manifest.device
+    return device.runtime if device is not None and device.runtime == "onnxruntime_cuda" else None
 
 
 def networks(source: Bundle, precision: str) -> Graphs:
@@ -202,8 +214,8 @@ def _progress(role: str, started: float) -> Callable[[str, float], None]:
 
 
 def _device(source: Bundle, target: Target, precision: str, *, here: bool) -> Device:
-    from lad_edge.runtime.compiler import identity
     from lad_edge.runtime.gpu import Gpus, find_gpus
+    from lad_edge.runtime.identity import identity
 
     origin = source.manifest.device
     source_sha256 = source.sha256 if origin is None else origin.source_sha256

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lad_edge.bundle import ENGINES
 from lad_edge.cli.trial import Finding, trial_finding, trial_graph
 from lad_edge.errors import EngineError, LadEdgeError, MissingDependencyError, UsageError
 from lad_edge.runtime.gpu import find_gpus
@@ -46,8 +45,9 @@ def check_gpus() -> Iterator[Finding]:
 def check_tensorrt() -> Iterator[Finding]:
     """Each flavour builds a small engine, which computes where there is a GPU."""
     from lad_edge.runtime.compiler import installed
+    from lad_edge.runtime.tensorrt import EXTRAS
 
-    for runtime in ENGINES:
+    for runtime in EXTRAS:
         command = f"pip install 'lad-edge[{runtime.replace('_', '-')}]'"
         if runtime in installed():
             yield _guarded(runtime, command.replace("install", "install --force-reinstall"))
@@ -95,10 +95,10 @@ def _guarded(runtime: str, remedy: str) -> Finding:
 
 def _try_tensorrt(runtime: str, remedy: str) -> Finding:
     from lad_edge.runtime import open_plan
-    from lad_edge.runtime.compiler import choose_target, compile_graph, identity
-    from lad_edge.runtime.tensorrt import version
+    from lad_edge.runtime.compiler import choose_target, compile_graph
+    from lad_edge.runtime.identity import engine_version, identity
 
-    found, gpus, start_ns = version(runtime), find_gpus(), time.monotonic_ns()
+    found, gpus, start_ns = engine_version(runtime), find_gpus(), time.monotonic_ns()
     if not gpus.devices and runtime == "tensorrt":
         return Finding(runtime, "ok", f"{found}; builds and runs engines on a GPU only")
     target = choose_target(runtime, () if gpus.devices else (_ELSEWHERE,))

@@ -48,10 +48,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def unpack(bundle: Bundle, folder: Path) -> list[Path]:
-    """Writes ROLE.onnx for each graph, and ROLE.plan for each engine. Raises SinkError when one exists or cannot be written."""
+    """Writes ROLE.onnx for each graph, and for each engine ROLE.plan, or ROLE.f16.onnx where ONNX Runtime runs it.
+
+    Raises SinkError when one exists or cannot be written.
+    """
     contents = {folder / f"{role}.onnx": onnx for role, (_, onnx) in bundle.sources().items()}
-    if bundle.manifest.device is not None:
-        contents |= {folder / f"{role}.plan": engine for role, (_, engine) in bundle.graphs().items()}
+    device = bundle.manifest.device
+    if device is not None:
+        suffix = f"{device.precision}.onnx" if device.runtime == "onnxruntime_cuda" else "plan"
+        contents |= {folder / f"{role}.{suffix}": engine for role, (_, engine) in bundle.graphs().items()}
     _check_free(folder, list(contents))
     for path, content in contents.items():
         _write_new(path, content)

@@ -150,6 +150,10 @@ def open_plan(
             raise UsageError(
                 f"--{flag} {asked}: {file} was built for {built}; leave the flag out, or build another plan with it"
             )
+    if device.runtime == "onnxruntime_cuda":
+        from lad_edge.runtime import onnxruntime_cuda
+
+        return onnxruntime_cuda.open_plan(device, graphs, file)
     from lad_edge.runtime import tensorrt
 
     return tensorrt.open_plan(device, graphs, caches, file)
@@ -201,7 +205,7 @@ def _installed(name: str) -> tuple[str, ...] | None:
 
 
 def _engine(name: str) -> Engine:
-    if name in ENGINES:
+    if name in ENGINES and name not in RUNTIMES:
         raise EngineError(
             f"{name} runs plans: make one for its GPU with 'lad-edge build X.lad -o X.plan --runtime {name}'"
         )

@@ -1,20 +1,21 @@
 """ONNX → engine, by TensorRT or TensorRT-RTX: strongly typed networks of fixed shape, with progress.
 
-`tensorrt` builds for the GPU that it runs on; `tensorrt_rtx` builds for any RTX GPU, on a machine without one too.
+`tensorrt` builds for the GPU that it runs on; `tensorrt_rtx` builds for any RTX GPU, on a machine without one too. `onnxruntime_cuda`
+compiles when it opens a network: its engine is the network itself, in the precision that stands in it.
 """
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lad_edge.bundle import Device
 from lad_edge.errors import EngineError, MissingDependencyError, UsageError
+from lad_edge.runtime import onnxruntime_cuda
 from lad_edge.runtime.buffers import checked_onnx
-from lad_edge.runtime.gpu import Gpus, find_gpus
-from lad_edge.runtime.tensorrt import EXTRAS, logger, package, sentence, version
+from lad_edge.runtime.gpu import find_gpus
+from lad_edge.runtime.identity import engine_version
+from lad_edge.runtime.tensorrt import EXTRAS, logger, package, sentence
 from lad_edge.runtime.timings import Timings
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ Progress = Callable[[str, float], None]  # phase, share of the whole that is don
 
 @dataclass(frozen=True)
 class Target:
-    """Where engines will run. runtime: "tensorrt" or "tensorrt_rtx"; compute_capabilities: such as ("8.6", "8.9")."""
+    """Where engines will run. runtime: one of `bundle.ENGINES`; compute_capabilities: such as ("8.6", "8.9")."""
 
     runtime: str
     compute_capabilities: tuple[str, ...]
@@ -43,30 +44,17 @@ def choose_target(runtime: str | None, cross: Sequence[str] = ()) -> Target:
     """
     runtime = runtime or ("tensorrt_rtx" if cross else _first_installed())
     if cross and runtime != "tensorrt_rtx":
-        raise UsageError(
-            "--cross: TensorRT builds on the GPU itself; only --runtime tensorrt_rtx builds for another one"
-        )
-    package(runtime)
+        who = "TensorRT" if runtime == "tensorrt" else "ONNX Runtime"
+        raise UsageError(f"--cross: {who} builds on the GPU itself; only --runtime tensorrt_rtx builds for another one")
+    if runtime == "onnxruntime_cuda":
+        onnxruntime_cuda.precisions()  # raises where it has no GPU
+    else:
+        package(runtime)
     found = tuple(_compute_capability(name) for name in cross) or (_local_gpu(),)
     if runtime == "tensorrt_rtx":
         for capability in found:
             _check_supported(capability)
     return Target(runtime, found)
-
-
-def identity(target: Target, precision: str, source_sha256: str, gpus: Gpus) -> Device:
-    """Return what stands in a plan about its engines. gpus: of this machine if it is the target's, else `Gpus()`."""
-    return Device(
-        runtime=target.runtime,
-        version=version(target.runtime),
-        compute_capabilities=target.compute_capabilities,
-        precision=precision,
-        gpu=gpus.devices[0].name if gpus.devices else None,
-        driver=gpus.driver,
-        cuda=gpus.cuda,
-        system=f"{platform.system()} {platform.machine()}",
-        source_sha256=source_sha256,
-    )
 
 
 def installed() -> tuple[str, ...]:
@@ -87,7 +75,7 @@ def open_timings(path: Path, target: Target) -> Timings | None:
     if target.runtime != "tensorrt":
         return None
     gpus = find_gpus().devices
-    return Timings(path, f"tensorrt {version('tensorrt')} on {gpus[0].name if gpus else 'no GPU'}")
+    return Timings(path, f"tensorrt {engine_version('tensorrt')} on {gpus[0].name if gpus else 'no GPU'}")
 
 
 def compile_graph(
@@ -104,6 +92,8 @@ def compile_graph(
     builds, which take less time then; what is measured is added.
     Raises EngineError for ONNX that TensorRT does not read or cannot compile.
     """
+    if target.runtime == "onnxruntime_cuda":
+        return checked_onnx(role, graph, onnx)
     trt, log = package(target.runtime), logger(target.runtime)
     builder = _builder(trt, log)
     network = builder.create_network(_creation_flags(trt))
@@ -128,7 +118,7 @@ def _first_installed() -> str:
     if not found:
         raise MissingDependencyError(
             "neither TensorRT nor TensorRT-RTX is installed; pip install 'lad-edge[tensorrt-rtx]' (RTX GPUs) or "
-            "'lad-edge[tensorrt]' (data-centre GPUs; a Jetson has it in JetPack)"
+            "'lad-edge[tensorrt]' (data-centre GPUs; a Jetson has it in JetPack), or build with --runtime onnxruntime_cuda"
         )
     return found[0]
 
@@ -156,8 +146,9 @@ def _check_supported(capability: str) -> None:
     if "SM" + capability.replace(".", "") not in known:
         names = ", ".join(sorted(f"sm_{name[2:]}" for name in known if name[2:].isdecimal()))
         raise UsageError(
-            f"TensorRT-RTX {version('tensorrt_rtx')} does not build for compute capability {capability}, only for {names}; "
-            "build on that GPU with --runtime tensorrt, or run the portable file there with --runtime onnxruntime_cuda"
+            f"TensorRT-RTX {engine_version('tensorrt_rtx')} does not build for compute capability {capability}, only for {names}; "
+            "build on that GPU with --runtime tensorrt, or there with --runtime onnxruntime_cuda --precision f16, which runs the portable "
+            "file in f32 too"
         )
 
 

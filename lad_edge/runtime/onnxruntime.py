@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from lad_edge.errors import EngineError, MissingDependencyError
-from lad_edge.runtime.buffers import BufferSets, OpenGraphs, check_device_arrays, checked_onnx
+from lad_edge.runtime.buffers import MAX_SETS, BufferSets, OpenGraphs, check_device_arrays, checked_onnx
 from lad_edge.runtime.cpu import device_name, return_free_memory
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lad_edge.runtime.device import DeviceArray
 
 _ERROR_LEVEL = 3
+_NOT_RECORDED = -1  # as "gpu_graph_id": this run is no CUDA graph
 _SAME_AS_REQUESTED = 1
 
 
@@ -104,30 +105,43 @@ class Session:
             raise EngineError(f"graph '{role}': ONNX Runtime cannot load it: {_first_line(exc)}; {remedy}") from exc
         return_free_memory()
         self.binding_for = BufferSets(role, graph, self._bind)
-        self.enqueued: tuple[dict[str, int], Any] | None = None  # addresses on the device, and their binding
+        self.on_device: dict[tuple[int, ...], tuple[Any, Any]] = {}  # by addresses: binding, options of a recorded run
+        self.recordings = 0
 
     def run(self, buffers: dict[str, NDArray[np.float32]]) -> None:
         """Run it on a set of buffers; see `lad_edge.runtime.Runtime.run`."""
         binding = self.binding_for(buffers)
         try:
-            self.session.run_with_iobinding(binding)
+            self.session.run_with_iobinding(binding, _options(_NOT_RECORDED))
         except _errors() as exc:
             raise EngineError(f"graph '{self.role}': ONNX Runtime failed: {_first_line(exc)}") from exc
 
-    def enqueue(self, arrays: Mapping[str, DeviceArray], device: str = "cuda") -> None:
-        """Run it on arrays of a device, on the provider's stream, without waiting for it."""
-        addresses = {name: array.pointer for name, array in arrays.items()}
-        if self.enqueued is None or self.enqueued[0] != addresses:
-            check_device_arrays(self.role, self.graph, arrays)
-            binding = self.session.io_binding()
-            for name, array in arrays.items():
-                bind = binding.bind_input if name in self.graph.inputs else binding.bind_output
-                bind(name, device, 0, array.dtype.type, array.shape, array.pointer)
-            self.enqueued = addresses, binding
+    def enqueue(self, arrays: Mapping[str, DeviceArray], device: str = "cuda", *, recording: bool = False) -> None:
+        """Run it on arrays of a device, on the provider's stream, without waiting for it.
+
+        recording: the first run on these arrays is recorded and the others are replayed, where the session was opened for that.
+        """
+        addresses = tuple(array.pointer for array in arrays.values())
+        if addresses not in self.on_device:
+            self._bind_on_device(addresses, arrays, device)
+        binding, recorded = self.on_device[addresses]
         try:
-            self.session.run_with_iobinding(self.enqueued[1], _without_waiting())
+            self.session.run_with_iobinding(binding, recorded if recording else _options(_NOT_RECORDED, wait=False))
         except _errors() as exc:
             raise EngineError(f"graph '{self.role}': ONNX Runtime failed: {_first_line(exc)}") from exc
+
+    def _bind_on_device(self, addresses: tuple[int, ...], arrays: Mapping[str, DeviceArray], device: str) -> None:
+        """A recording belongs to its addresses: each set of arrays has a number of its own. Sets after the first ones are not recorded."""
+        check_device_arrays(self.role, self.graph, arrays)
+        binding = self.session.io_binding()
+        for name, array in arrays.items():
+            bind = binding.bind_input if name in self.graph.inputs else binding.bind_output
+            bind(name, device, 0, array.dtype.type, array.shape, array.pointer)
+        self.recordings += 1
+        number = self.recordings if self.recordings <= MAX_SETS else _NOT_RECORDED
+        if len(self.on_device) >= MAX_SETS:
+            del self.on_device[next(iter(self.on_device))]
+        self.on_device[addresses] = binding, _options(number, wait=False)
 
     def _bind(self, buffers: Mapping[str, NDArray[np.float32]]) -> Any:
         """Bind raw pointers: `BufferSets` keeps the arrays alive."""
@@ -139,9 +153,11 @@ class Session:
 
 
 @cache
-def _without_waiting() -> Any:
+def _options(recording: int, *, wait: bool = True) -> Any:
+    """Options of a run. recording: number of the CUDA graph that it is, if the session records any; wait: until it is done."""
     options = package().RunOptions()
-    options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    options.add_run_config_entry("gpu_graph_id", str(recording))
+    options.add_run_config_entry("disable_synchronize_execution_providers", "0" if wait else "1")
     return options
 
 

@@ -1,20 +1,29 @@
-"""ONNX Runtime on an NVIDIA GPU: the GPU path where there is no TensorRT. Portable engine files run on it as they are."""
+"""ONNX Runtime on an NVIDIA GPU: the GPU path where there is no TensorRT. Portable engine files run on it as they are, in f32.
+
+f16 stands in the networks, as for TensorRT: `lad-edge build --runtime onnxruntime_cuda --precision f16` writes a plan. Its sessions break
+down, and the process with them, where somebody else captures their stream; so each records its own network as a CUDA graph.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lad_edge.errors import EngineError, MissingDependencyError
 from lad_edge.runtime.buffers import OpenGraphs, opened_as
+from lad_edge.runtime.cpu import physical_cores
 from lad_edge.runtime.device import Cuda
 from lad_edge.runtime.gpu import find_gpus
+from lad_edge.runtime.identity import check_belongs_here
 from lad_edge.runtime.onnxruntime import Session, package, session_options
 
 if TYPE_CHECKING:
-    from lad_edge.bundle import Graph
+    from collections.abc import Mapping
+
+    from lad_edge.bundle import Device, Graph
     from lad_edge.runtime import Graphs
     from lad_edge.runtime.device import DeviceArray, Stream
 
@@ -25,13 +34,14 @@ _SETTINGS = {
     "cudnn_conv_use_max_workspace": "1",
     "arena_extend_strategy": "kSameAsRequested",
 }
+_RECORDING = {"enable_cuda_graph": "1"}
 _REMEDY = (
     "if CUDA or cuDNN of the versions that it was built for do not load here: pip install 'lad-edge[onnxruntime-gpu]'"
 )
 
 
 def precisions() -> tuple[str, ...]:
-    """Return f32: what the ONNX says. Raises EngineError without a GPU, MissingDependencyError without the CUDA provider."""
+    """Return f32: what a portable file says. Raises EngineError without a GPU, MissingDependencyError without the CUDA provider."""
     if _PROVIDER not in package().get_available_providers():
         raise MissingDependencyError(
             "the installed ONNX Runtime has no CUDA; pip uninstall onnxruntime && pip install 'lad-edge[onnxruntime-gpu]'"
@@ -47,6 +57,13 @@ def open_graphs(graphs: Graphs, precision: str, threads: int) -> OnnxRuntimeCuda
     return OnnxRuntimeCuda(graphs, precision, threads)
 
 
+def open_plan(device: Device, graphs: Graphs, file: str) -> OnnxRuntimeCuda:
+    """Open the networks of a plan, which were converted for it; EngineError where it was built for something else."""
+    check_belongs_here(device, file)
+    networks = {role: (replace(graph, format="onnx", source=None), data) for role, (graph, data) in graphs.items()}
+    return OnnxRuntimeCuda(networks, device.precision, physical_cores())
+
+
 class OnnxRuntimeCuda(OpenGraphs):
     """Graphs in sessions of the CUDA provider: host buffers go up and come down inside `run`.
 
@@ -60,6 +77,7 @@ class OnnxRuntimeCuda(OpenGraphs):
         self.device = next((gpu.name for gpu in find_gpus().devices), "no GPU")
         _load_libraries()
         self.cuda = _open_cuda()
+        self.unrecorded: Mapping[str, str] = {}  # role → why its network is no CUDA graph
         with ExitStack() as if_it_fails:
             if_it_fails.callback(self.close)
             self.sessions = {role: self._open(role, graph, data) for role, (graph, data) in graphs.items()}
@@ -67,25 +85,39 @@ class OnnxRuntimeCuda(OpenGraphs):
         super().__init__(self.sessions)
 
     def _open(self, role: str, graph: Graph, data: bytes | memoryview) -> Session:
-        stream = {} if self.cuda is None else {"user_compute_stream": str(self.cuda.stream.handle)}
+        """With a CUDA graph if ONNX Runtime can make one of this network, else without."""
+        try:
+            return self._session(role, graph, data, _RECORDING)
+        except EngineError as exc:
+            opened = self._session(role, graph, data, {})
+            self.unrecorded = {**self.unrecorded, role: str(exc)}
+            return opened
+
+    def _session(self, role: str, graph: Graph, data: bytes | memoryview, recording: Mapping[str, str]) -> Session:
+        stream = {} if self.cuda is None else {"user_compute_stream": str(self.cuda.stream.handle), **recording}
         options = session_options(self.threads)
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         session = Session(role, graph, data, options, [(_PROVIDER, _SETTINGS | stream)], _REMEDY)
         _check_provider(role, session)
         return session
 
-    def enqueue(self, graph: str, _stream: Stream | None = None, /, **arrays: DeviceArray) -> None:
+    def enqueue(
+        self, graph: str, _stream: Stream | None = None, recording: bool = False, /, **arrays: DeviceArray
+    ) -> None:
         """As `TensorRtRuntime.enqueue`, on `cuda.stream` alone: a session keeps to the stream that it was opened with.
 
+        recording: the network is a CUDA graph of its own from its second run on these arrays on.
         Raises EngineError where pycuda is missing.
         """
         if self.cuda is None:
             raise EngineError("arrays of the GPU need pycuda; pip install 'lad-edge[cuda]'")
-        opened_as(graph, self.sessions).enqueue(arrays)
+        opened_as(graph, self.sessions).enqueue(arrays, recording=recording)
 
     def cannot_capture(self) -> str:
-        """Why a frame cannot be one CUDA graph here: a session takes memory from its arena and may wait while it runs."""
-        return "ONNX Runtime allocates and copies inside of its sessions"
+        """Why a frame cannot be one CUDA graph here, and what each network is instead."""
+        if self.unrecorded:
+            return f"ONNX Runtime makes none: {'; '.join(self.unrecorded.values())}"
+        return "ONNX Runtime can only capture itself; each network is a CUDA graph of its own"
 
     def close(self) -> None:
         """Release the sessions, then the GPU."""

@@ -5,7 +5,6 @@ Both flavours have one interface; engines are built in `compiler.py`, never here
 
 from __future__ import annotations
 
-import platform
 from collections import deque
 from contextlib import ExitStack
 from functools import cache, cached_property
@@ -18,9 +17,10 @@ from lad_edge.errors import EngineError, MissingDependencyError
 from lad_edge.runtime.buffers import BufferSets, OpenGraphs, check_device_arrays, opened_as
 from lad_edge.runtime.device import Cuda, DeviceArray
 from lad_edge.runtime.gpu import find_gpus
+from lad_edge.runtime.identity import check_belongs_here
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -36,12 +36,7 @@ def open_plan(device: Device, graphs: Graphs, caches: Mapping[str, memoryview], 
 
     name: of the file, for the error. Raises EngineError where the plan was built for something else, before CUDA starts.
     """
-    here = list(_differences(device))
-    if here:
-        raise EngineError(
-            f"{name}: built {_built(device)}; here: {', '.join(here)}; build it again on the machine that runs it: "
-            f"lad-edge build {name} -o here.plan"
-        )
+    check_belongs_here(device, name)
     return TensorRtRuntime(device, graphs, caches)
 
 
@@ -64,7 +59,9 @@ class TensorRtRuntime(OpenGraphs):
             if_it_fails.pop_all()
         super().__init__(self.engines)
 
-    def enqueue(self, graph: str, stream: Stream | None = None, /, **arrays: DeviceArray) -> None:
+    def enqueue(
+        self, graph: str, stream: Stream | None = None, _recording: bool = False, /, **arrays: DeviceArray
+    ) -> None:
         """Run a graph on arrays of the GPU, float32 of the graph's shapes, behind what `stream` has to do; returns at once.
 
         stream: None = `cuda.stream`. To be called inside `with cuda.active():`, and as often as wanted inside `cuda.stream.capture()`.
@@ -184,31 +181,6 @@ def _check_tensors(trt: Any, engine: Any, role: str, graph: Graph) -> None:
         raise EngineError(f"graph '{role}': the engine has other inputs or outputs than the plan says; build it again")
 
 
-def _differences(device: Device) -> Iterator[str]:
-    """What is not here as the plan needs it, each in words."""
-    system = f"{platform.system()} {platform.machine()}"
-    if system != device.system:
-        yield system
-    gpus = find_gpus()
-    if not gpus.devices:
-        yield gpus.problem
-    elif gpus.devices[0].compute_capability not in device.compute_capabilities:
-        yield f"{gpus.devices[0].name} of compute capability {gpus.devices[0].compute_capability}"
-    try:
-        found = version(device.runtime)
-    except MissingDependencyError as exc:
-        yield str(exc)
-    else:
-        if found != device.version:
-            yield f"{device.runtime} {found}"
-
-
-def _built(device: Device) -> str:
-    where = f"on {device.gpu}, " if device.gpu else ""
-    targets = ", ".join(device.compute_capabilities)
-    return f"for compute capability {targets} by {device.runtime} {device.version} ({where}{device.system})"
-
-
 @cache
 def package(runtime: str) -> Any:
     """Import a flavour of TensorRT; MissingDependencyError with the command where it is not installed."""
@@ -217,11 +189,6 @@ def package(runtime: str) -> Any:
     except (ImportError, OSError) as exc:  # its loader raises OSError for a library that is not there
         extra = EXTRAS[runtime]
         raise MissingDependencyError(f"{runtime} cannot be imported ({exc}); pip install 'lad-edge[{extra}]'") from exc
-
-
-def version(runtime: str) -> str:
-    """Return the version of an installed flavour; MissingDependencyError with the command otherwise."""
-    return str(package(runtime).__version__)
 
 
 @cache

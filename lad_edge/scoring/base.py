@@ -66,8 +66,13 @@ class GpuGraphRunner(Protocol):
 
     cuda: Cuda
 
-    def enqueue(self, graph: str, stream: Stream | None = None, /, **arrays: DeviceArray) -> None:
-        """Run a graph behind what a stream has to do, `cuda.stream` by default; returns at once."""
+    def enqueue(
+        self, graph: str, stream: Stream | None = None, recording: bool = False, /, **arrays: DeviceArray
+    ) -> None:
+        """Run a graph behind what a stream has to do, `cuda.stream` by default; returns at once.
+
+        recording: the arrays come again with every frame, so that an engine that makes CUDA graphs itself may make one.
+        """
         ...
 
     def cannot_capture(self) -> str:

@@ -7,10 +7,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from gpu_needs import needs_no_gpu, needs_rtx
+from lad_edge.export.half import to_half
 
 from lad_edge import bundle as bundles
 from lad_edge import inspector
@@ -18,8 +21,11 @@ from lad_edge.bundle import Bundle
 from lad_edge.cli import main
 from lad_edge.errors import EngineError
 from lad_edge.inspector import Inspector, Options
-from lad_edge.runtime import compiler, open_runtime
+from lad_edge.runtime import compiler, onnxruntime, onnxruntime_cuda, open_runtime
 from lad_edge.runtime.gpu import Gpu, Gpus
+
+if TYPE_CHECKING:
+    from lad_edge.runtime import Graphs
 
 pytestmark = needs_rtx
 
@@ -129,6 +135,55 @@ def test_on_its_gpu_a_plan_that_fails_its_golden_frames_is_not_there(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def onnxruntime_gpu(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `gpu`, with an ONNX Runtime for it, whose plans are computed on the CPU: the networks are the plan's own."""
+
+    def open_there(_device: object, graphs: Graphs, *_rest: object, **_asked: object) -> onnxruntime.OnnxRuntime:
+        networks = {role: (replace(graph, format="onnx", source=None), data) for role, (graph, data) in graphs.items()}
+        return onnxruntime.OnnxRuntime(networks, "f16", 1)
+
+    monkeypatch.setattr(onnxruntime_cuda, "precisions", lambda: ("f32",))
+    monkeypatch.setattr(inspector, "open_plan", open_there)
+
+
+@pytest.mark.usefixtures("onnxruntime_gpu")
+def test_onnx_runtime_gets_networks_of_f16_that_gave_the_golden_frames_their_scores(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "ort.plan"
+    words = ["build", str(tiny_bundle), "-o", str(out), "--runtime", "onnxruntime_cuda", "--precision", "f16"]
+    assert main(words) == 0
+    plan, lad = bundles.read(out), bundles.read(tiny_bundle)
+    assert plan.manifest.device is not None
+    assert (plan.manifest.device.runtime, plan.manifest.device.precision) == ("onnxruntime_cuda", "f16")
+    assert onnx_of(plan) == onnx_of(lad)
+    assert bytes(plan.graph_bytes("detector")) == to_half(onnx_of(lad))
+    assert main(["unpack", str(out), str(tmp_path / "out")]) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"detector.onnx", "detector.f16.onnx"}
+    again = tmp_path / "again.plan"
+    assert main(["build", str(out), "-o", str(again)]) == 0  # by the same runtime, which is not the default one
+    assert again.read_bytes() == out.read_bytes()
+
+
+@needs_no_gpu
+def test_a_plan_of_onnx_runtime_is_refused_without_its_gpu(
+    onnxruntime_gpu: None,
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "ort.plan"
+    words = ["build", str(tiny_bundle), "-o", str(out), "--runtime", "onnxruntime_cuda", "--precision", "f16"]
+    assert main(words) == 0
+    monkeypatch.undo()
+    assert main(["bench", str(out)]) == 4
+    said = last_error(capfd)
+    assert "built for compute capability 8.9 by onnxruntime_cuda" in said
+    assert f"lad-edge build {out} -o here.plan" in said
+
+
 def test_info_shows_the_device(plan: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(plan)]) == 0
     text = capfd.readouterr().out
@@ -175,6 +230,8 @@ def test_without_a_gpu_build_asks_for_its_architecture(
         (["--cross", "sm_90"], "TensorRT-RTX .* does not build for compute capability 9.0"),
         (["--cross", "sm_89", "--runtime", "tensorrt"], "TensorRT builds on the GPU itself"),
         (["--precision", "bf16"], "invalid choice: 'bf16'"),
+        (["--runtime", "onnxruntime_cuda"], "runs a portable file in f32 as it is"),
+        (["--runtime", "onnxruntime_cuda", "--precision", "f16", "--cross", "sm_90"], "ONNX Runtime builds on the GPU"),
     ],
 )
 def test_what_cannot_be_built_is_wrong_usage(

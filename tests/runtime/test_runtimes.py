@@ -294,6 +294,34 @@ def test_onnx_runtime_computes_on_arrays_of_a_device_by_their_addresses() -> Non
         session.enqueue({"image": at(given[:, :, 1:])}, device="cpu")
 
 
+@pytest.mark.skipif("onnxruntime" not in INSTALLED, reason="ONNX Runtime is not installed")
+def test_each_set_of_arrays_is_a_recording_of_its_own_and_only_if_it_comes_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from lad_edge.runtime import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "MAX_SETS", 2)
+    session = onnxruntime.Session("conv", *conv_relu(), onnxruntime.session_options(1), ["CPUExecutionProvider"])
+    asked: list[tuple[str, str]] = []
+    run = session.session.run_with_iobinding
+
+    def noted(binding: Any, options: Any) -> None:
+        entries = (
+            options.get_run_config_entry(key) for key in ("gpu_graph_id", "disable_synchronize_execution_providers")
+        )
+        asked.append(tuple(entries))  # type: ignore[arg-type]
+        run(binding, options)
+
+    monkeypatch.setattr(session.session, "run_with_iobinding", noted)
+    given, results = image(), [empty_map() for _ in range(3)]
+    for result, recording in ((0, True), (1, True), (0, True), (1, False), (2, True)):
+        session.enqueue({"image": at(given), "map": at(results[result])}, "cpu", recording=recording)
+    session.run({"image": given, "map": results[0]})
+    assert asked == [("1", "1"), ("2", "1"), ("1", "1"), ("-1", "1"), ("-1", "1"), ("-1", "0")]
+    for result in results:
+        np.testing.assert_allclose(result, conv_relu_by_numpy(given), rtol=F32, atol=F32)
+
+
 def at(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Any:
     """What a DeviceArray says of itself."""
     return SimpleNamespace(pointer=array.ctypes.data, shape=array.shape, dtype=array.dtype)

@@ -16,7 +16,7 @@ import pytest
 
 from lad_edge.bundle import Device, Graph
 from lad_edge.errors import EngineError
-from lad_edge.runtime import open_plan, tensorrt
+from lad_edge.runtime import identity, open_plan, tensorrt
 from lad_edge.runtime.gpu import Gpu, Gpus
 from lad_edge.runtime.tensorrt import TensorRtRuntime
 
@@ -124,7 +124,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder()
     found = Gpus((Gpu("Recorder", "8.9", 1 << 30),))
     monkeypatch.setattr(tensorrt, "Cuda", lambda: recorder)
-    monkeypatch.setattr(tensorrt, "find_gpus", lambda: found)
+    for module in (tensorrt, identity):
+        monkeypatch.setattr(module, "find_gpus", lambda: found)
     monkeypatch.setattr(tensorrt, "logger", lambda _runtime: SimpleNamespace(last=lambda: "the reason in its log"))
     return recorder
 

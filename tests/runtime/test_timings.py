@@ -107,7 +107,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> None:
         __version__="10.13",
     )
     monkeypatch.setattr(compiler, "package", lambda _runtime: trt)
-    monkeypatch.setattr(compiler, "version", lambda _runtime: "10.13")
+    monkeypatch.setattr(compiler, "engine_version", lambda _runtime: "10.13")
     monkeypatch.setattr(compiler, "logger", lambda _runtime: None)
     monkeypatch.setattr(compiler, "find_gpus", lambda: Gpus((Gpu("Orin", "8.7", 1 << 30),)))
 

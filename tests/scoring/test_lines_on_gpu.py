@@ -13,8 +13,10 @@ from tolerances import LINES
 from lad_edge.bundle import ENGINES
 from lad_edge.errors import EngineError, MissingDependencyError, UsageError
 from lad_edge.runtime import Runtime, open_plan, open_runtime
-from lad_edge.runtime.compiler import choose_target, compile_graph, identity
+from lad_edge.runtime.compiler import choose_target, compile_graph
 from lad_edge.runtime.gpu import find_gpus
+from lad_edge.runtime.identity import identity
+from lad_edge.runtime.tensorrt import EXTRAS
 from lad_edge.scoring import open_on_best_line
 
 cuda = pytest.importorskip("lad_edge.kernels.cuda", reason="built without nvcc")
@@ -25,7 +27,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(cuda.device_count() == 0, reas
 def open_engine(runtime: str, small: Small) -> Runtime:
     """The networks on the GPU, in f32; skips where that engine is not installed or has no form for this GPU."""
     try:
-        if runtime not in ENGINES:
+        if runtime == "onnxruntime_cuda":
             return open_runtime(runtime, small.graphs(), precision="f32")
         target = choose_target(runtime)
     except (MissingDependencyError, EngineError, UsageError) as exc:
@@ -37,7 +39,7 @@ def open_engine(runtime: str, small: Small) -> Runtime:
     return open_plan(identity(target, "f32", "0" * 64, find_gpus()), graphs, {}, file="test.plan")
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime_cuda", *ENGINES])
+@pytest.mark.parametrize("runtime", ENGINES)
 @pytest.mark.parametrize("cuda_graph", [True, False])
 @pytest.mark.parametrize("name", SMALL)
 def test_a_frame_on_the_gpu_is_scored_as_on_the_cpu(name: str, runtime: str, cuda_graph: bool) -> None:
@@ -58,6 +60,6 @@ def test_a_frame_on_the_gpu_is_scored_as_on_the_cpu(name: str, runtime: str, cud
             largest = float(np.abs(right.anomaly_map).max())
             assert_allclose(found.anomaly_map, right.anomaly_map, rtol=0, atol=LINES.rtol * largest)
             assert found.explain() == right.explain()
-        captured = cuda_graph and runtime in ENGINES
+        captured = cuda_graph and runtime in EXTRAS
         assert scorer.line.where.startswith("one CUDA graph" if captured else "CUDA stream")
         scorer.close()
