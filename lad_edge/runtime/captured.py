@@ -1,13 +1,10 @@
-"""CUDA graphs. pycuda has none: libcuda itself is called, by its stable C interface."""
+"""CUDA graphs."""
 
 from __future__ import annotations
 
 import ctypes
-from functools import cache
-from typing import Any
 
-from lad_edge.errors import EngineError
-from lad_edge.runtime.gpu import LIBRARY
+from lad_edge.runtime.libcuda import call
 
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may go on using CUDA while a frame is captured
 
@@ -23,31 +20,20 @@ class CapturedWork:
 
     def begin(self) -> None:
         """From here on the stream records instead of doing."""
-        _call("cuStreamBeginCapture_v2", self._stream, _THREAD_LOCAL)
+        call("cuStreamBeginCapture_v2", self._stream, _THREAD_LOCAL)
 
     def end(self) -> None:
         """End the capture and make it ready to run."""
-        _call("cuStreamEndCapture", self._stream, ctypes.byref(self._graph))
-        _call("cuGraphInstantiateWithFlags", ctypes.byref(self._executable), self._graph, ctypes.c_ulonglong(0))
+        call("cuStreamEndCapture", self._stream, ctypes.byref(self._graph))
+        call("cuGraphInstantiateWithFlags", ctypes.byref(self._executable), self._graph, ctypes.c_ulonglong(0))
 
     def launch(self) -> None:
         """Enqueue all of it on the stream that it was captured from."""
-        _call("cuGraphLaunch", self._executable, self._stream)
+        call("cuGraphLaunch", self._executable, self._stream)
 
     def close(self) -> None:
         """Free it; it must not be running."""
         for name, handle in (("cuGraphExecDestroy", self._executable), ("cuGraphDestroy", self._graph)):
             if handle.value is not None:
-                _call(name, handle)
+                call(name, handle)
                 handle.value = None
-
-
-def _call(name: str, *arguments: Any) -> None:
-    status = _function(name)(*arguments)
-    if status:
-        raise EngineError(f"CUDA failed: {name} gave error {status}; see 'lad-edge doctor'")
-
-
-@cache
-def _function(name: str) -> Any:
-    return getattr(ctypes.CDLL(LIBRARY), name)

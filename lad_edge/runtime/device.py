@@ -17,6 +17,7 @@ import numpy as np
 from lad_edge.errors import EngineError, MissingDependencyError
 from lad_edge.runtime.captured import CapturedWork
 from lad_edge.runtime.gpu import find_gpus
+from lad_edge.runtime.page_locks import PageLocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: nobody's work on the default stream holds ours up
+_REPEATED = (
+    1e-4  # of the largest value: how far the same work may come out differently, where an engine adds up in any order
+)
 _ALIGNMENT = 256  # bytes: of every array in a block, as the driver aligns each allocation
 
 
@@ -41,6 +45,7 @@ class Cuda:
             driver.init()
             self.context: Any = driver.Device(ordinal).retain_primary_context()
         self.stream = self.new_stream()
+        self.reads_in_place = PageLocks()
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -100,6 +105,8 @@ class Cuda:
     def close(self) -> None:
         """Let go of the context; arrays and streams made with it must be gone or unused."""
         if self.context is not None:
+            with self.active():
+                self.reads_in_place.clear()
             self.stream, context, self.context = None, self.context, None  # type: ignore[assignment]
             context.detach()
 
@@ -183,18 +190,46 @@ class Mirror:
         assert self._pinned is not None  # noqa: S101 - opened
         stream.download(self._block, self._pinned)
 
+    def take(self) -> NDArray[np.uint8]:
+        """Return the bytes that came last, and forget them."""
+        assert self._pinned is not None  # noqa: S101 - opened
+        came: NDArray[np.uint8] = self._pinned.copy()
+        self._pinned.fill(0xFF)  # as float a NaN, which equals nothing
+        return came
+
+    def put_back(self, came: NDArray[np.uint8]) -> None:
+        """As if these bytes had come last."""
+        assert self._pinned is not None  # noqa: S101 - opened
+        np.copyto(self._pinned, came)
+
+    def equals(self, came: NDArray[np.uint8]) -> bool:
+        """Whether all arrays have the values of these bytes, but for rounding."""
+        return all(
+            _equal(self._view(array, offset), self._view(array, offset, came))
+            for array, offset in self._offsets.values()
+        )
+
     def on_host(self, array: DeviceArray) -> NDArray[Any] | None:
         """Return a view of the pinned copy of one of its arrays, None for any other array."""
         found = self._offsets.get(id(array))
-        if found is None or self._pinned is None:
-            return None
-        size = prod(array.shape) * array.dtype.itemsize
-        return self._pinned[found[1] : found[1] + size].view(array.dtype).reshape(array.shape)
+        return None if found is None or self._pinned is None else self._view(*found)
 
     def close(self) -> None:
         """Free the memory; views of the pinned copies keep theirs."""
         self._block = self._pinned = None
         self._offsets.clear()
+
+    def _view(self, array: DeviceArray, offset: int, held: NDArray[np.uint8] | None = None) -> NDArray[Any]:
+        held = self._pinned if held is None else held
+        assert held is not None  # noqa: S101 - opened
+        size = prod(array.shape) * array.dtype.itemsize
+        view: NDArray[Any] = held[offset : offset + size].view(array.dtype).reshape(array.shape)
+        return view
+
+
+def _equal(found: NDArray[Any], expected: NDArray[Any]) -> bool:
+    largest = float(np.abs(expected, where=np.isfinite(expected), out=np.zeros(expected.shape)).max(initial=0.0))
+    return np.allclose(found, expected, rtol=0, atol=_REPEATED * largest, equal_nan=True)
 
 
 class Stream:

@@ -1,8 +1,11 @@
 """The line that every frame goes along, on a GPU: the same steps as on the CPU, enqueued behind each other and captured as one CUDA graph.
 
 A frame: its bytes go up from pinned memory, the steps follow, and one copy brings scores and map back. The first frame goes step by step,
-which loads kernels and lets engines allocate; then the whole is captured, and each further frame is one launch. Where a part cannot be
-captured the steps are enqueued for each frame, and `where` says why.
+which loads kernels and lets engines allocate; then the whole is captured, has to repeat that frame's results, and each further frame is
+one launch. Where a part cannot be captured the steps are enqueued for each frame, and `where` says why.
+
+A frame in memory that a camera's process shares goes up from where it is, any other one by a copy to pinned memory. A CUDA graph reads
+one address: there is one for each slot of a camera, captured at its first frame, and one for copies.
 """
 
 from __future__ import annotations
@@ -26,13 +29,14 @@ if TYPE_CHECKING:
     from lad_edge.runtime.device import DeviceArray
     from lad_edge.scoring.base import GpuGraphRunner
 
+_MOST_GRAPHS = 16  # addresses that frames go up from
 _STREAM = "CUDA stream, not one CUDA graph: "
 
 
 class CudaLine:
     """Steps on arrays of the GPU; its methods are those of `HostLine`, which says what they mean.
 
-    runtime: whose streams and memory are used; cuda_graph: False = enqueue the steps for each frame. where: how frames run, in words.
+    runtime: whose streams and memory are used; cuda_graph: False = enqueue the steps for each frame.
     Raises MissingDependencyError where the CUDA kernels are not part of the installation.
     """
 
@@ -42,14 +46,20 @@ class CudaLine:
         self.steps: list[Callable[[], object]] = []
         self.results = self.cuda.mirror()
         self._counter = self.results.array((1,), np.int64)
-        self._captured: CapturedWork | None = None
-        self._frame = np.zeros(0, np.uint8)
-        self._rows = slice(None)
+        self._captured: dict[int, CapturedWork] = {}  # by the address that the frame goes up from
+        self._pinned = self._source = np.zeros(0, np.uint8)
+        self._rows = self._columns = slice(None)
         self._open = self._pending = False
         self._stages_us: dict[str, float] = {}
         self._started_ns = 0
-        self._capture_next = cuda_graph
-        self.where = _STREAM + ("before the first frame" if cuda_graph else "not wanted")
+        self._recording = self._capturing = cuda_graph
+        self._path = _STREAM + ("before the first frame" if cuda_graph else "not wanted")
+
+    @property
+    def where(self) -> str:
+        """How frames run, in words."""
+        problem = self.cuda.reads_in_place.problem
+        return f"{self._path}; frames of a camera are copied first: {problem}" if problem else self._path
 
     @property
     def nonfinite(self) -> int:
@@ -80,19 +90,18 @@ class CudaLine:
     def preprocess(self, frame_shape: Sequence[int], size: Sequence[int], out: Array, **settings: Any) -> None:
         """See `HostLine.preprocess`."""
         plan = self._prepared(self.kernels.Preprocess(frame_shape, size, **settings))
-        self._frame, on_gpu = (
-            self.cuda.pinned(tuple(frame_shape), np.uint8),
-            self.cuda.array(tuple(frame_shape), np.uint8),
-        )
+        self._pinned = self.cuda.pinned(tuple(frame_shape), np.uint8)
+        on_gpu = self.cuda.array(tuple(frame_shape), np.uint8)
         if settings.get("roi") is not None:
-            _, y, _, height = settings["roi"]
-            self._rows = slice(y, y + height)
-        self.steps.append(partial(self.stream.upload, self._frame[self._rows], on_gpu[self._rows]))
+            x, y, width, height = settings["roi"]
+            self._rows, self._columns = slice(y, y + height), slice(x, x + width)
+        rows_on_gpu = on_gpu[self._rows]
+        self.steps.append(lambda: self.stream.upload(self._source, rows_on_gpu))
         self._kernel(plan, on_gpu, out)
 
     def graph(self, role: str, **buffers: Array) -> None:
         """See `HostLine.graph`."""
-        self.steps.append(partial(self.runtime.enqueue, role, self.stream, **buffers))
+        self.steps.append(partial(self.runtime.enqueue, role, self.stream, self._recording, **buffers))
 
     @contextmanager
     def beside(self) -> Iterator[Any]:
@@ -196,17 +205,18 @@ class CudaLine:
     # ---- frames
 
     def enqueue(self, image: NDArray[Any]) -> None:
-        """Enqueue all steps for a frame; it may be overwritten as soon as this returns."""
-        if image.shape != self._frame.shape or image.dtype != np.uint8:
-            raise EngineError(f"expected a frame of uint8 {self._frame.shape}, came {image.dtype} {image.shape}")
+        """Enqueue all steps for a frame, which stays as it is until `wait`."""
+        if image.shape != self._pinned.shape or image.dtype != np.uint8:
+            raise EngineError(f"expected a frame of uint8 {self._pinned.shape}, came {image.dtype} {image.shape}")
         with self._working():
             if self._pending:
                 self.stream.synchronize()
             started = time.perf_counter_ns()
-            np.copyto(self._frame[self._rows], image[self._rows])
+            self._source = self._rows_for_the_gpu(image)
             self._started_ns = time.perf_counter_ns()
             self._stages_us["pre"] = (self._started_ns - started) / 1e3
-            self._enqueue_steps() if self._captured is None else self._captured.launch()
+            captured = self._captured.get(self._source.ctypes.data)
+            self._enqueue_steps() if captured is None else captured.launch()
             self._pending = True
 
     def wait(self) -> dict[str, float]:
@@ -215,19 +225,27 @@ class CudaLine:
             self.stream.synchronize()
             self._pending = False
             self._stages_us["infer"] = (time.perf_counter_ns() - self._started_ns) / 1e3
-            if self._capture_next:
+            if self._capturing and self._source.ctypes.data not in self._captured:
                 self._capture()
+            self._source = self._pinned  # a slot of a camera must not wait for the next frame
         return {**self._stages_us, "post": 0.0}
 
     def close(self) -> None:
         """Free what belongs to the line; the engines stay open."""
         with self._working():
             self.stream.synchronize()
-            if self._captured is not None:
-                self._captured.close()
-            self._captured, self._pending = None, False
+            while self._captured:
+                self._captured.popitem()[1].close()
+            self._pending = False
             self.steps.clear()
             self.results.close()
+
+    def _rows_for_the_gpu(self, image: NDArray[Any]) -> NDArray[Any]:
+        """The rows that count, where they are or as a copy."""
+        if self.cuda.reads_in_place(image):
+            return image[self._rows]
+        np.copyto(self._pinned[self._rows, self._columns], image[self._rows, self._columns])
+        return self._pinned[self._rows]
 
     def _enqueue_steps(self) -> None:
         if not self._open:
@@ -240,15 +258,30 @@ class CudaLine:
 
     def _capture(self) -> None:
         """After a frame that went step by step. What cannot be captured goes on as before."""
-        self._capture_next, reason = False, self.runtime.cannot_capture()
+        reason = self.runtime.cannot_capture()
         try:
             if not reason:
                 with self._working(), self.stream.capture() as work:
                     self._enqueue_steps()
-                self._captured = work
+                self._keep(work)
         except EngineError as exc:
             reason = str(exc.__context__ or exc)  # what broke the capture says more than that it is broken
-        self.where = f"{_STREAM}{reason}" if reason else "one CUDA graph"
+        self._capturing = not reason
+        self._path = f"{_STREAM}{reason}" if reason else "one CUDA graph"
+
+    def _keep(self, work: CapturedWork) -> None:
+        """Raises EngineError if what was captured does not give the last frame the results that it has."""
+        came = self.results.take()
+        work.launch()
+        self.stream.synchronize()
+        repeated = self.results.equals(came)
+        self.results.put_back(came)
+        if not repeated:
+            work.close()
+            raise EngineError("a frame has other results as a CUDA graph than step by step")
+        if len(self._captured) >= _MOST_GRAPHS:
+            self._captured.pop(next(iter(self._captured))).close()
+        self._captured[self._source.ctypes.data] = work
 
     @contextmanager
     def _working(self) -> Iterator[None]:

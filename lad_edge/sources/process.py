@@ -30,6 +30,7 @@ from lad_edge.sources.ring import (
 )
 
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
@@ -50,10 +51,13 @@ class Beat:
 
 
 class Lease:
-    """Pixels in a slot that nobody else writes; the slot is given back when the last array on it is gone."""
+    """Pixels in a slot that nobody else writes; the slot is given back when the last array on it is gone.
+
+    mapped: the memory of all slots, for `lad_edge.runtime.page_locks`.
+    """
 
     def __init__(self, process: DriverProcess, slot: int, dtype: str, shape: Sequence[int]) -> None:
-        self._process, self._slot = process, slot
+        self._process, self._slot, self.mapped = process, slot, process.mapped
         address = process.address + slot * SLOT_BYTES + HEADER_BYTES
         self.__array_interface__ = {"data": (address, False), "shape": tuple(shape), "typestr": dtype, "version": 3}
 
@@ -95,6 +99,11 @@ class DriverProcess:
     def pid(self) -> int | None:
         """Of the process, for people and tests."""
         return self._process.pid if self._process is not None else None
+
+    @property
+    def mapped(self) -> mmap.mmap:
+        """The memory of all slots."""
+        return self._ring.memory
 
     @property
     def interrupted(self) -> bool:

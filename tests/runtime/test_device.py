@@ -205,6 +205,44 @@ def test_captured_work_is_launched_by_one_call(driver: Path) -> None:
     assert done.stderr.splitlines() == calls
 
 
+IN_SHARED_MEMORY = OPEN + (
+    "from lad_edge.sources.process import DriverProcess\n"
+    "camera, on_gpu = DriverProcess('test', {}), cuda.array((3, 4, 3), np.uint8)\n"
+    "frame = camera.picture(1, '|u1', (3, 4, 3))\n"
+    "frame[:] = 7\n"
+)
+
+
+@needs_pycuda
+def test_a_frame_in_shared_memory_is_locked_once_and_read_where_it_is(driver: Path) -> None:
+    code = IN_SHARED_MEMORY + (
+        "with cuda.active():\n"
+        "    print(cuda.reads_in_place(frame), cuda.reads_in_place(camera.picture(1, '|u1', (3, 4, 3))))\n"
+        "    print(cuda.reads_in_place(frame.copy()), cuda.reads_in_place(frame[:, 1:]))\n"
+        "    cuda.stream.upload(frame, on_gpu)\n"
+        "print((cuda.get(on_gpu) == 7).all())\n"
+        "del frame, camera\n"
+        "cuda.close()\n"
+        "print('closed', file=sys.stderr)"
+    )
+    done = python(driver, code)
+    assert done.stdout.split() == ["True", "True", "False", "False", "True"]
+    assert done.stderr.splitlines() == ["lock 36 bytes", "upload", "download", "synchronize", "unlock", "closed"]
+
+
+@needs_pycuda
+def test_pages_that_cannot_be_locked_are_tried_once(driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAD_TEST_NO_LOCKS", "1")
+    code = IN_SHARED_MEMORY + (
+        "with cuda.active(): print(cuda.reads_in_place(frame), cuda.reads_in_place(frame))\n"
+        "print(cuda.reads_in_place.problem)"
+    )
+    done = python(driver, code)
+    assert done.stdout.splitlines()[0] == "False False"
+    assert "cuMemHostRegister_v2 gave error 2" in done.stdout
+    assert done.stderr.splitlines() == ["lock 36 bytes"]
+
+
 # plans
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from lad_edge.errors import EngineError
 from lad_edge.runtime.device import DeviceArray, Mirror
+from lad_edge.runtime.page_locks import PageLocks
 
 ALIGNMENT = 256
 
@@ -34,9 +35,13 @@ class Memory:
 
 def view(array: DeviceArray) -> NDArray[Any]:
     """The values of an array, as numpy sees them."""
-    size = int(np.prod(array.shape)) * array.dtype.itemsize
-    raw = (ctypes.c_uint8 * size).from_address(array.pointer)
-    return np.frombuffer(raw, array.dtype).reshape(array.shape)
+    return at_address(array.pointer, array.shape, array.dtype)
+
+
+def at_address(address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """What lies there."""
+    raw = (ctypes.c_uint8 * (int(np.prod(shape)) * dtype.itemsize)).from_address(address)
+    return np.frombuffer(raw, dtype).reshape(shape)
 
 
 class Work:
@@ -106,7 +111,8 @@ class QueuedStream:
 
     def upload(self, source: NDArray[Any], target: DeviceArray) -> None:
         self.gpu.calls.append("upload")
-        self.do(lambda: np.copyto(view(target), source, casting="no"))
+        address, shape, dtype = source.ctypes.data, source.shape, source.dtype  # a GPU keeps no array alive
+        self.do(lambda: np.copyto(view(target), at_address(address, shape, dtype), casting="no"))
 
     def download(self, source: DeviceArray, target: NDArray[Any]) -> None:
         self.gpu.calls.append("download")
@@ -158,6 +164,8 @@ class QueuedGpu:
         self.captured: CapturedQueues | None = None
         self.capturing: set[QueuedStream] = set()
         self.streams: list[QueuedStream] = []
+        self.reads_in_place = PageLocks(self._lock_pages)
+        self.refuses_pages = ""
         self.stream = self.new_stream()
 
     def work_of(self, stream: QueuedStream) -> Work:
@@ -180,6 +188,12 @@ class QueuedGpu:
     def array(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> DeviceArray:
         kind = np.dtype(dtype)
         return DeviceArray(shape, kind, Memory(int(np.prod(shape)) * kind.itemsize))
+
+    def _lock_pages(self, _pages: NDArray[np.uint8]) -> Any:
+        if self.refuses_pages:
+            raise EngineError(self.refuses_pages)
+        self.calls.append("lock")
+        return SimpleNamespace(close=lambda: self.calls.append("unlock"))
 
     def mirror(self) -> Mirror:
         return Mirror(self)  # type: ignore[arg-type]
@@ -238,13 +252,15 @@ class QueuedRuntime:
 
     def __init__(self, gpu: QueuedGpu, engine: Any, refuses: str = "") -> None:
         self.cuda, self.engine, self.refuses = gpu, engine, refuses
+        self.recorded: list[bool] = []  # of each run, whether its arrays come again
         self.views: dict[tuple[int, tuple[int, ...]], NDArray[Any]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
 
-    def enqueue(self, graph: str, stream: QueuedStream, /, **arrays: DeviceArray) -> None:
+    def enqueue(self, graph: str, stream: QueuedStream, recording: bool = False, /, **arrays: DeviceArray) -> None:
         self.cuda.calls.append(graph)
+        self.recorded.append(recording)
         views = {name: self._view(array) for name, array in arrays.items()}
         stream.do(lambda: self.engine.run(graph, **views))
 

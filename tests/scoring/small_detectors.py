@@ -16,6 +16,7 @@ from lad_edge.scoring import Normalisation, Setup, ladmim, masked_ridge
 
 SIZE = 32
 FRAME = (37, 53, 3)
+ROI = (3, 2, 47, 33)  # x, y, width, height
 LATENT = 12
 
 Shape = tuple[int, ...]
@@ -42,7 +43,7 @@ class Small:
             width=FRAME[1],
             height=FRAME[0],
             pixel_format="bgr8",
-            roi=(3, 2, 47, 33),
+            roi=ROI,
             size=(SIZE, SIZE),
             channel_order="rgb",
             resize="bilinear-antialias",

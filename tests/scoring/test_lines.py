@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from cuda_device import module_on_host
 from numpy.testing import assert_allclose, assert_array_equal
-from queued_gpu import QueuedGpu, QueuedKernels, QueuedRuntime
-from small_detectors import FRAME, SMALL, Small, masked
+from queued_gpu import CapturedQueues, QueuedGpu, QueuedKernels, QueuedRuntime
+from small_detectors import FRAME, ROI, SMALL, Small, masked
 from tolerances import LINES
 
 from lad_edge import bundle as bundles
@@ -26,6 +26,7 @@ from lad_edge.errors import EngineError, MissingDependencyError
 from lad_edge.inspector import Inspector, Options
 from lad_edge.runtime import open_runtime
 from lad_edge.scoring import FrameScorer, cuda_line, open_on_best_line
+from lad_edge.sources.process import DriverProcess
 
 GRAPHS = {"efficient_ad": ["detector"], "ladmim": ["encode", "mim", "decode"], "masked_ridge": ["backbone"]}
 
@@ -79,7 +80,7 @@ def test_a_frame_on_the_gpu_is_scored_as_on_the_cpu(open_pair: Any, name: str, e
     for picture in frames():
         same(on_cpu, on_gpu, picture)
     assert gpu.calls.count("capture") == 1
-    assert gpu.calls.count("launch") == 2
+    assert gpu.calls.count("launch") == 1 + 2  # the first one repeats the frame that was captured
     assert on_gpu.line.where == "one CUDA graph"
     assert on_cpu.line.where == "kernels on the CPU"
 
@@ -110,13 +111,14 @@ def test_without_a_cuda_graph_the_steps_are_enqueued_for_each_frame(
         same(on_cpu, on_gpu, picture)
     assert "capture" not in gpu.calls
     assert gpu.calls.count("encode") == 3
+    assert set(on_gpu.line.runtime.recorded) == {options.get("cuda_graph", True)}
     assert on_gpu.line.where == f"CUDA stream, not one CUDA graph: {why}"
 
 
 def test_a_closed_line_lets_go_of_its_cuda_graph(open_pair: Any) -> None:
     _, on_gpu, _ = open_pair(SMALL["efficient_ad"])
     answer(on_gpu, frames(1)[0])
-    captured = on_gpu.line._captured
+    (captured,) = on_gpu.line._captured.values()
     for _twice in range(2):
         on_gpu.close()
         assert captured.closed
@@ -174,23 +176,80 @@ def test_outputs_of_an_engine_that_are_not_finite_are_counted(
     assert answer(on_gpu, picture).nonfinite == 0
 
 
-def test_the_frame_may_be_overwritten_as_soon_as_it_is_enqueued(open_pair: Any) -> None:
-    on_cpu, on_gpu, _ = open_pair(SMALL["efficient_ad"])
-    for picture in frames():
-        expected, given = answer(on_cpu, picture).score, picture.copy()
-        on_gpu.enqueue(given)
-        given[:] = 0
+@pytest.fixture
+def camera() -> DriverProcess:
+    """The memory of a driver process, which is not started; `picture` lends a frame in one of its slots."""
+    return DriverProcess("test", {})
+
+
+def in_slot(camera: DriverProcess, slot: int, picture: np.ndarray) -> np.ndarray:
+    frame = camera.picture(slot, "|u1", picture.shape)
+    np.copyto(frame, picture)
+    return frame
+
+
+def test_a_frame_of_a_camera_goes_up_from_its_slot_without_a_copy(open_pair: Any, camera: DriverProcess) -> None:
+    on_cpu, on_gpu, gpu = open_pair(SMALL["efficient_ad"])
+    pictures = frames(5)
+    for slot, picture in zip((1, 2, 1, 2, 1), pictures, strict=True):
+        expected, frame = answer(on_cpu, picture).score, in_slot(camera, slot, np.zeros_like(picture))
+        on_gpu.enqueue(frame)
+        np.copyto(frame, picture)  # what the GPU reads when its turn comes is the slot itself
         assert on_gpu.wait().score == pytest.approx(expected, rel=LINES.rtol)
+    assert (gpu.calls.count("lock"), gpu.calls.count("capture")) == (2, 2)  # once for each slot
+    assert gpu.calls[-2:] == ["launch", "synchronize"]
+    same(on_cpu, on_gpu, pictures[0])  # any other frame goes up as a copy, by a CUDA graph of its own
+    assert (gpu.calls.count("lock"), gpu.calls.count("capture")) == (2, 3)
 
 
-def test_of_a_region_of_interest_only_its_rows_go_up(open_pair: Any) -> None:
+def test_a_slot_is_given_back_while_the_gpu_knows_its_pages(open_pair: Any, camera: DriverProcess) -> None:
+    _, on_gpu, _ = open_pair(SMALL["efficient_ad"])
+    frame = in_slot(camera, 3, frames(1)[0])
+    answer(on_gpu, frame)
+    assert camera._leased == {3}
+    del frame
+    assert camera._leased == set()
+
+
+def test_pages_that_cannot_be_locked_are_copied_and_it_is_said(open_pair: Any, camera: DriverProcess) -> None:
+    on_cpu, on_gpu, gpu = open_pair(SMALL["efficient_ad"])
+    gpu.refuses_pages = "CUDA failed: cuMemHostRegister: out of memory"
+    for picture in frames():
+        same(on_cpu, on_gpu, in_slot(camera, 1, picture))
+    assert on_gpu.line.where == f"one CUDA graph; frames of a camera are copied first: {gpu.refuses_pages}"
+    assert gpu.calls.count("capture") == 1
+
+
+def test_more_places_than_there_are_graphs_for_take_turns(open_pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_line, "_MOST_GRAPHS", 2)
+    camera = DriverProcess("test", {})
+    on_cpu, on_gpu, _ = open_pair(SMALL["efficient_ad"])
+    for slot, picture in zip((1, 2, 3, 1, 2, 3), frames(6), strict=True):
+        same(on_cpu, on_gpu, in_slot(camera, slot, picture))
+        assert len(on_gpu.line._captured) <= 2
+
+
+def test_a_cuda_graph_that_gives_other_results_is_not_used(open_pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_cpu, on_gpu, gpu = open_pair(SMALL["efficient_ad"])
+    monkeypatch.setattr(CapturedQueues, "_run", lambda _work: None)
+    for picture in frames():
+        same(on_cpu, on_gpu, picture)
+    assert on_gpu.line.where.endswith("a frame has other results as a CUDA graph than step by step")
+    assert gpu.calls.count("launch") == 1
+
+
+def test_of_a_region_of_interest_only_its_pixels_are_copied_and_its_rows_go_up(open_pair: Any) -> None:
     _, on_gpu, _ = open_pair(SMALL["efficient_ad"])
     picture = frames(1)[0]
-    before = answer(on_gpu, picture).score
-    upload = on_gpu.line.steps[0]
-    assert [array.shape for array in upload.args] == [(33, 53, 3)] * 2
-    picture[:2], picture[35:] = 0, 255
+    x, y, width, height = ROI
+    on_gpu.enqueue(picture)
+    assert on_gpu.line._source.shape == (height, FRAME[1], 3)
+    before = on_gpu.wait().score
+    outside = np.ones(FRAME[:2], bool)
+    outside[y : y + height, x : x + width] = False
+    picture[outside] = 255
     assert answer(on_gpu, picture).score == before
+    assert 255 not in on_gpu.line._pinned[outside]
 
 
 def test_a_frame_of_another_shape_or_type_is_refused(open_pair: Any) -> None:
