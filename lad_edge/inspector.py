@@ -15,11 +15,11 @@ import numpy as np
 from lad_edge import bundle as bundles
 from lad_edge.errors import EngineError, ParityError, UsageError
 from lad_edge.gate import Decision, Findings, Gate, Limits
-from lad_edge.kernels import LabelledRegion, label_regions
+from lad_edge.kernels import label_regions
 from lad_edge.runtime import Runtime, open_plan, open_runtime, preferred_precision
 from lad_edge.scoring import FrameScorer, open_scorer
-from lad_edge.values import Frame, GoodPatch, Reason, Region, Result, Scores, Verdict
-from lad_edge.views import Follower, PictureGate, Window, region
+from lad_edge.values import Frame, Reason, Region, Result, Scores, Verdict
+from lad_edge.views import PictureGate, PlaceOfMap, Sight
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from lad_edge.bundle import Bundle
+    from lad_edge.bundle import Bundle, Contract
+    from lad_edge.views import Roi
 
 _PLANS = 4  # geometries for which buffers are kept when the contract admits any
 _MIN_REGION_PX = 4  # of the anomaly map: smaller ones are upsampling residue
@@ -41,6 +42,7 @@ class Options:
     threshold: replaces the calibrated one; deadline_ms, max_age_ms: see `gate.Limits`; live: see `gate.Gate`. cuda_graph: False = on a GPU
     the steps of a frame are enqueued one by one, to compare.
     maps_for: verdicts whose results carry their own copy of the anomaly map. gates: False lets pictures of any light, focus and place pass.
+    roi: (x, y, width, height) of the camera's frame in px that is the engine's frame, None = all of it.
     """
 
     runtime: str | None = None
@@ -53,6 +55,7 @@ class Options:
     cuda_graph: bool = True
     maps_for: Collection[Verdict] = field(default_factory=lambda: frozenset(Verdict))
     gates: bool = True
+    roi: Roi | None = None
 
 
 def load(
@@ -84,11 +87,9 @@ class Inspector:
             self.runtime = _open_engine(bundle, self.options)
             if_it_fails.callback(self.close)
             self.calibration = bundle.calibration(self.runtime.precision)
-            self.gate = Gate(
-                bundle.manifest.contract, self._limits(), live=self.options.live, picture=self._picture_gate()
-            )
-            self.follower = Follower.of(bundle)
-            self._judged = bundle if self.follower is None else _for_windows(bundle)
+            contract = _of_camera(bundle.manifest.contract, self.options.roi)
+            self.gate = Gate(contract, self._limits(), live=self.options.live, picture=self._picture_gate())
+            self.sight = Sight.of(bundle, self.options.roi)
             self._calls = 0
             self.self_test()
             if_it_fails.pop_all()
@@ -124,9 +125,9 @@ class Inspector:
             found += self.gate.admit(frame)
             scores, moved_px = None, (0, 0)
             if not found and frame.image is not None:
-                window = self._window(np.asarray(frame.image, np.uint8))
+                window = self.sight(np.asarray(frame.image, np.uint8))
                 moved_px = window.moved_px
-                scores = self._score(frame.image, frame.pixel_format, moved_px)
+                scores = self._score(window.inspected, frame.pixel_format)
                 found += window.findings + self.gate.look(window.inspected)
             return self._result(frame, self.gate.decide(frame, found, scores), scores, start_ns, moved_px)
         except EngineError as exc:
@@ -137,7 +138,7 @@ class Inspector:
 
     def keep_warm(self) -> None:
         """Scores a golden frame and forgets it: clocks, caches and driver stay awake while no part comes."""
-        self._score(self.bundle.golden_frames[0], self.bundle.manifest.contract.pixel_format)
+        self._score_golden(self.bundle.golden_frames[0])
 
     def self_test(self) -> None:
         """Scores the golden frames through the real path. Raises ParityError (SELF_TEST_FAILED) on any disagreement."""
@@ -179,7 +180,7 @@ class Inspector:
         )
 
     def _check_golden(self, index: int, image: NDArray[np.uint8], reference: float) -> None:
-        score = self._score(image, self.bundle.manifest.contract.pixel_format).score
+        score = self._score_golden(image).score
         tolerance = self.bundle.manifest.golden.tolerance[self.runtime.precision]
         allowed = tolerance * max(abs(reference), abs(self.calibration.threshold))
         # Within the tolerance the verdict can only change for a reference that lies that close to the threshold.
@@ -189,16 +190,12 @@ class Inspector:
                 f"states {reference:.6g} ± {allowed:.2g}; export it again, or choose another --runtime or --precision"
             )
 
-    def _window(self, image: NDArray[np.uint8]) -> Window:
-        if self.follower is not None:
-            return self.follower(image)
-        return Window(region(image, self.bundle.manifest.contract.roi), (0, 0), [])
+    def _score_golden(self, image: NDArray[np.uint8]) -> Scores:
+        return self._score(self.sight.at_rest(image), self.bundle.manifest.contract.pixel_format)
 
-    def _score(self, image: NDArray[np.generic], pixel_format: str, moved_px: tuple[int, int] = (0, 0)) -> Scores:
-        if self.follower is not None:
-            image = self.follower.at(np.asarray(image, np.uint8), moved_px)
-        scorer = self._scorer(image, pixel_format)
-        scorer.enqueue(image)
+    def _score(self, inspected: NDArray[np.uint8], pixel_format: str) -> Scores:
+        scorer = self._scorer(inspected, pixel_format)
+        scorer.enqueue(inspected)
         return scorer.wait()
 
     def _scorer(self, image: NDArray[np.generic], pixel_format: str) -> FrameScorer:
@@ -206,7 +203,7 @@ class Inspector:
         scorer = self._scorers.get(key)
         if scorer is None:
             graph = self.options.cuda_graph
-            scorer = open_scorer(self._judged, self.runtime, image.shape, pixel_format, cuda_graph=graph)
+            scorer = open_scorer(_for_windows(self.bundle), self.runtime, image.shape, pixel_format, cuda_graph=graph)
             self._scorers[key] = scorer
             if len(self._scorers) > _PLANS:
                 self._scorers.popitem(last=False)[1].close()
@@ -221,52 +218,49 @@ class Inspector:
         start_ns: int,
         moved_px: tuple[int, int] = (0, 0),
     ) -> Result:
-        keep_map = scores is not None and decision.verdict in self.options.maps_for
-        rejected = scores is not None and decision.verdict is Verdict.NG
-        regions = self._regions(frame, scores, moved_px) if scores is not None and rejected else ()
-        score = None if scores is None else _finite(scores.score)
-        return Result(
+        result = Result(
             seq=frame.seq,
             frame_id=frame.frame_id,
             verdict=decision.verdict,
             reasons=decision.reasons,
             captured_ns=frame.captured_ns,
             utc_ns=frame.utc_ns,
-            score=score,
             threshold=self.threshold,
-            p_value=None if score is None else self.gate.p_value(score),
-            structural_score=None if scores is None else _finite(scores.structural),
-            logical_score=None if scores is None else _finite(scores.logical),
-            regions=regions,
-            findings=scores.explain() if scores is not None and rejected else (),
-            good_patches=self._good_patches(frame, scores, moved_px)
-            if scores is not None and keep_map and rejected
-            else (),
             detail=decision.detail,
-            moved_px=None if self.follower is None or scores is None else moved_px,
+            roi_px=self.options.roi,
             stages_us=_stages(frame, scores, start_ns),
             engine_sha256=self.bundle.sha256,
-            anomaly_map=scores.anomaly_map.copy() if scores is not None and keep_map else None,
+        )
+        return (
+            result if scores is None else self._scored(result, scores, self._place(frame, scores, moved_px), moved_px)
         )
 
-    def _regions(self, frame: Frame, scores: Scores, moved_px: tuple[int, int]) -> tuple[Region, ...]:
+    def _scored(self, result: Result, scores: Scores, place: PlaceOfMap, moved_px: tuple[int, int]) -> Result:
+        """The result with what the scores say; places and sentences are worth their time for rejected parts only."""
+        rejected, with_map = result.verdict is Verdict.NG, result.verdict in self.options.maps_for
+        score = _finite(scores.score)
+        return replace(
+            result,
+            score=score,
+            p_value=None if score is None else self.gate.p_value(score),
+            structural_score=_finite(scores.structural),
+            logical_score=_finite(scores.logical),
+            regions=self._regions(scores, place) if rejected else (),
+            findings=scores.explain() if rejected else (),
+            good_patches=tuple(map(place.patch, scores.show_good())) if rejected and with_map else (),
+            moved_px=None if self.sight.follower is None else moved_px,
+            anomaly_map=np.array(self.sight.shown(scores.anomaly_map)) if with_map else None,
+        )
+
+    def _regions(self, scores: Scores, place: PlaceOfMap) -> tuple[Region, ...]:
         """Areas above the threshold, in pixels of the frame."""
-        origin, scale = self._place_of_map(frame, scores, moved_px)
-        found = label_regions(scores.anomaly_map, self.threshold, min_area_px=_MIN_REGION_PX)
-        return tuple(_to_frame(region, origin, scale) for region in found[:_MOST_REGIONS])
+        found = label_regions(self.sight.shown(scores.anomaly_map), self.threshold, min_area_px=_MIN_REGION_PX)
+        return tuple(place.region(each) for each in found[:_MOST_REGIONS])
 
-    def _good_patches(self, frame: Frame, scores: Scores, moved_px: tuple[int, int]) -> tuple[GoodPatch, ...]:
-        origin, scale = self._place_of_map(frame, scores, moved_px)
-        return tuple(_patch_to_frame(patch, origin, scale) for patch in scores.show_good())
-
-    def _place_of_map(
-        self, frame: Frame, scores: Scores, moved_px: tuple[int, int]
-    ) -> tuple[tuple[int, int], tuple[float, float]]:
-        """Pixels of the map to pixels of the frame, through the region of interest: origin and scale (x, y)."""
+    def _place(self, frame: Frame, scores: Scores, moved_px: tuple[int, int]) -> PlaceOfMap:
         assert frame.image is not None  # noqa: S101 - scores exist only for a picture
-        x, y, width, height = self.bundle.manifest.contract.roi or (0, 0, frame.image.shape[1], frame.image.shape[0])
-        map_height, map_width = scores.anomaly_map.shape
-        return (x + moved_px[0], y + moved_px[1]), (width / map_width, height / map_height)
+        x, y, width, height = self.sight.area or (0, 0, frame.image.shape[1], frame.image.shape[0])
+        return PlaceOfMap((x + moved_px[0], y + moved_px[1], width, height), scores.anomaly_map.shape)
 
 
 def _open_engine(bundle: Bundle, options: Options) -> Runtime:
@@ -287,32 +281,22 @@ def _for_windows(bundle: Bundle) -> Bundle:
     return replace(bundle, manifest=replace(manifest, contract=replace(manifest.contract, roi=None)))
 
 
-def _to_frame(found: LabelledRegion, origin: tuple[int, int], scale: tuple[float, float]) -> Region:
-    x_px, y_px, width_px, height_px = _box_in_frame(found, origin, scale)
-    return Region(
-        x_px=x_px,
-        y_px=y_px,
-        width_px=width_px,
-        height_px=height_px,
-        area_px=max(1, round(found.area_px * scale[0] * scale[1])),
-        peak=found.peak,
-        peak_x_px=int(origin[0] + scale[0] * (found.peak_x_px + 0.5)),
-        peak_y_px=int(origin[1] + scale[1] * (found.peak_y_px + 0.5)),
-    )
-
-
-def _patch_to_frame(patch: GoodPatch, origin: tuple[int, int], scale: tuple[float, float]) -> GoodPatch:
-    x_px, y_px, width_px, height_px = _box_in_frame(patch, origin, scale)
-    return replace(patch, x_px=x_px, y_px=y_px, width_px=width_px, height_px=height_px)
-
-
-def _box_in_frame(
-    found: LabelledRegion | GoodPatch, origin: tuple[int, int], scale: tuple[float, float]
-) -> tuple[int, int, int, int]:
-    """x, y, width, height of the frame's pixels that cover a box of the map."""
-    left, right = (round(origin[0] + scale[0] * edge) for edge in (found.x_px, found.x_px + found.width_px))
-    top, bottom = (round(origin[1] + scale[1] * edge) for edge in (found.y_px, found.y_px + found.height_px))
-    return left, top, max(1, right - left), max(1, bottom - top)
+def _of_camera(contract: Contract, crop: Roi | None) -> Contract:
+    """What the camera's frames must be, of which `crop` is the engine's frame. Raises UsageError if the engine takes no frames like it."""
+    if crop is None:
+        return contract
+    _, _, width, height = crop
+    x, y, least_width, least_height = contract.roi or (0, 0, 1, 1)
+    if contract.width not in (None, width) or contract.height not in (None, height):
+        raise UsageError(
+            f"--roi gives the engine {width}x{height} px of each frame, it needs {contract.width}x{contract.height}; "
+            "choose a region as large as the pictures that it was made from"
+        )
+    if x + least_width > width or y + least_height > height:
+        raise UsageError(
+            f"--roi gives the engine {width}x{height} px of each frame, it looks at {contract.roi} of them; give it more"
+        )
+    return replace(contract, width=None, height=None, roi=crop)
 
 
 def _finite(value: float) -> float | None:

@@ -159,6 +159,7 @@ class Result:
     moved_px: tuple[int, int] | None = (
         None  # how far the region followed the part to the right and down; None = it stays
     )
+    roi_px: tuple[int, int, int, int] | None = None  # x, y, width, height of the frame that the engine got; None = all
     stages_us: Mapping[str, float] = field(default_factory=dict)
     engine_sha256: str = ""
     part_id: str = ""  # the name that the trigger gave the part

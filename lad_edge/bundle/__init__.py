@@ -16,6 +16,7 @@ from lad_edge.bundle.manifest import (
     Policy,
     bundle_name,
 )
+from lad_edge.bundle.mask import Mask
 from lad_edge.bundle.reader import Bundle, loads, read
 from lad_edge.bundle.registration import Registration
 from lad_edge.bundle.writer import replace_threshold, rethresholded, write
@@ -36,6 +37,7 @@ __all__ = [
     "Golden",
     "Graph",
     "Manifest",
+    "Mask",
     "Policy",
     "Registration",
     "TensorInfo",

@@ -8,6 +8,7 @@ import numpy as np
 
 from lad_edge.bundle.gates import check_gates
 from lad_edge.bundle.layout import raw_bytes
+from lad_edge.bundle.mask import check_mask
 from lad_edge.bundle.onnx_guard import OnnxRefusedError, inspect_onnx
 from lad_edge.bundle.refused import Refused
 from lad_edge.bundle.registration import check_registration
@@ -34,6 +35,8 @@ def check_contents(manifest: Manifest, tensors: Mapping[str, NDArray[Any]]) -> N
     if manifest.registration is not None:
         contract = manifest.contract
         check_registration(manifest.registration, contract.roi, (contract.width, contract.height), tensors)
+    if manifest.mask is not None:
+        check_mask(manifest.mask, manifest.contract.region_px, tensors)
     for precision, calibration in manifest.calibrations.items():
         where = f"calibrations.{precision}"
         _check_scores(_tensor(tensors, calibration.scores, f"{where}.scores"), where)

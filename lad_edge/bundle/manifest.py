@@ -20,6 +20,7 @@ from lad_edge.bundle.fields import (
 )
 from lad_edge.bundle.gates import Gates, parse_gates
 from lad_edge.bundle.layout import DTYPES, MAX_DIMS, MAX_TENSORS, TensorInfo, check_tensor_name, checked_tensor_name
+from lad_edge.bundle.mask import Mask, parse_mask
 from lad_edge.bundle.refused import Refused
 from lad_edge.bundle.registration import Registration, parse_registration
 
@@ -81,6 +82,13 @@ class Contract:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    @property
+    def region_px(self) -> tuple[int, int] | None:
+        """(width, height) of what is inspected; None if it is as large as the frames happen to be."""
+        if self.roi is not None:
+            return self.roi[2:]
+        return None if self.width is None or self.height is None else (self.width, self.height)
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -124,7 +132,7 @@ class Manifest:
     """The whole manifest. The writer fills `tensors`; parameters, parity, provenance and metrics are free-form JSON.
 
     kind: "lad" runs anywhere, "plan" on its `device` alone. gates: None where nothing is asked of the picture itself.
-    registration: None where the region of interest stays where it is.
+    registration: None where the region of interest stays where it is. mask: None where all of the region is looked at.
     """
 
     name: str
@@ -144,6 +152,7 @@ class Manifest:
     device: Device | None = field(default=None, metadata=_ABSENT_IF_NONE)
     gates: Gates | None = field(default=None, metadata=_ABSENT_IF_NONE)
     registration: Registration | None = field(default=None, metadata=_ABSENT_IF_NONE)
+    mask: Mask | None = field(default=None, metadata=_ABSENT_IF_NONE)
 
     def to_json(self) -> dict[str, Json]:
         """Return plain dicts, lists and scalars, ready for json.dumps."""
@@ -179,6 +188,7 @@ def parse_manifest(value: object) -> Manifest:
         device=parse_device(top.take("device")) if kind == "plan" else None,
         gates=parse_gates(top.take("gates")) if "gates" in top.left else None,
         registration=parse_registration(top.take("registration")) if "registration" in top.left else None,
+        mask=parse_mask(top.take("mask")) if "mask" in top.left else None,
     )
     top.end()
     _check_formats(manifest)

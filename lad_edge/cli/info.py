@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lad_edge.bundle import HISTORY, Bundle, Cost, Gates, Manifest, changes_of, read
 from lad_edge.cli.arguments import add_json, print_json
 from lad_edge.scoring.thumbnails import ENDS, PICTURES
+from lad_edge.views import Painter
 
 _EPILOG = """\
 examples:
@@ -94,6 +95,9 @@ def _contract_lines(bundle: Bundle) -> Iterator[str]:
         roi += ", which follows the part by up to {} px to each side and {} px up and down".format(
             *registration.most_px
         )
+    painter = Painter.of(bundle)
+    if painter is not None:
+        roi += f", of which a mask hides {1 - painter.looked_at.mean():.0%}"
     yield f"  {geometry}, {contract.pixel_format}; inspected: {roi}"
     yield f"  network input {contract.size[1]}×{contract.size[0]} px {contract.channel_order}, {contract.resize}"
     frames = bundle.golden_frames

@@ -15,6 +15,9 @@ from lad_edge.thresholds import POLICY_HELP, parse_policy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from lad_edge.bundle import Bundle
     from lad_edge.cli.showing import Showing
     from lad_edge.sources.source import Source
@@ -109,6 +112,13 @@ def _add_lesson(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--roi", type=roi_px, metavar="X,Y,W,H", help="judge only this region of the picture, in px")
     group.add_argument(
+        "--mask",
+        type=Path,
+        metavar="MASK.png",
+        help="a picture as large as those of the parts: white is looked at, black is painted over before anything is measured. With "
+        "--register it moves with the region, whose place is looked for in the whole picture",
+    )
+    group.add_argument(
         "--register",
         nargs="?",
         type=_share,
@@ -195,9 +205,9 @@ def _share(text: str) -> float:
 def _check_words(args: argparse.Namespace) -> None:
     if not args.source and args.camera is None:
         raise UsageError("good parts are needed: --camera 0 to hold them up, or --source FOLDER with their pictures")
-    if args.add is not None and (args.roi, args.name, args.register) != (None, None, None):
+    if args.add is not None and (args.roi, args.mask, args.name, args.register) != (None,) * 4:
         raise UsageError(
-            "--add goes on with the name and the region of its engine; leave --name, --roi and --register out, or teach anew"
+            "--add goes on with the name and the region of its engine; leave --name, --roi, --mask and --register out, or teach anew"
         )
     if args.every is None and not sys.stdin.isatty():
         raise UsageError("--every enter needs a terminal as standard input; give a time, such as --every 1s")
@@ -248,7 +258,16 @@ def _options(args: argparse.Namespace, taught: Bundle | None) -> Options:
         thumbnails=not args.no_thumbnails,
         gates=not args.no_gates,
         register=args.register,
+        mask=None if args.mask is None else _read_mask(args.mask),
     )
+
+
+def _read_mask(path: Path) -> NDArray[np.bool_]:
+    """(H, W): where its picture is nearer to white than to black. Raises DataError."""
+    from lad_edge.images import read_image_8bit
+    from lad_edge.views import as_grey
+
+    return as_grey(read_image_8bit(path)) > 127
 
 
 def policy_for(text: str | None, taught: Bundle | None) -> tuple[str, float] | None:

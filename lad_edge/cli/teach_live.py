@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _INTERRUPTED = 130  # exit code, as of lad_edge.cli.main
 GOOD = 25  # pictures, where --good is not given
 _SAME_AGAIN = (
-    *("camera", "keep", "leave_out", "pixel_format", "add", "bad", "policy", "name", "backbone"),
+    *("camera", "keep", "leave_out", "pixel_format", "add", "bad", "policy", "mask", "name", "side", "backbone"),
     *("runtime", "precision", "threads"),
 )
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lad_edge.scoring.line import Line
 
 GRAPH, OUTPUT = "backbone", "cells"
+LOOKED_AT = "masked_ridge/looked_at"  # 1 for cells of which any pixel is looked at: findings name no other
 PARAMETERS = ("channels", "components", "directions", "grid", "parts")
 USUAL = 0.1  # of the score: what the highest cell of a good part usually reaches
 MOST_FINDINGS, LEAST_OF_WORST = 3, 0.8  # places that are nearly as bad as the worst one are worth a sentence
@@ -36,7 +37,7 @@ class MaskedRidgeScorer(FrameScorer):
 
     parameters: `channels` of a cell, `grid` cells along each side, `components` of the context, `directions` of a covariance, and the
     names of the taught `parts`. tables: those of `RidgeTables`, `contexts` (parts, components) and `own_limit` (grid, grid), the
-    largest distance by which a good part was unusual there by itself; `thumbnails`, if any.
+    largest distance by which a good part was unusual there by itself; `thumbnails`, if any; LOOKED_AT (grid, grid), if there is a mask.
     normalisation: per branch 0 and the usual peak of good parts.
     """
 
@@ -56,6 +57,10 @@ class MaskedRidgeScorer(FrameScorer):
         self.contexts = _table(setup, "contexts", (len(self.parts), int(p["components"])))
         self.own_limit = _table(setup, "own_limit", (self.grid, self.grid))
         self.thumbnails = unpack(setup.tables, len(self.parts))
+        shape = (self.grid, self.grid)
+        self.looked_at = (
+            setup.table(LOOKED_AT, np.uint8, shape) if LOOKED_AT in setup.tables else np.ones(shape, np.uint8)
+        )
         line, half = self.line, self.grid // 2
         self.cells = line.array(1, channels, self.grid, self.grid)
         line.graph(GRAPH, image=self.input, **{OUTPUT: self.cells})
@@ -93,7 +98,7 @@ class MaskedRidgeScorer(FrameScorer):
 
     def _worst_places(self) -> Iterator[tuple[int, int]]:
         """Rows and columns, the worst first, REACH cells and more apart."""
-        left = self._worst().copy()
+        left = self._worst() * self.looked_at
         least = max(LEAST_OF_WORST * float(left.max()), USUAL)
         for _ in range(MOST_FINDINGS):
             if left.max() <= least:

@@ -53,6 +53,7 @@ def to_record(result: Result, origin: Origin | None = None, frame_sha256: str | 
         "findings": list(result.findings),
         "detail": result.detail,
         "moved_px": None if result.moved_px is None else list(result.moved_px),
+        "roi_px": None if result.roi_px is None else list(result.roi_px),
         "stages_us": {stage: round(duration_us, 1) for stage, duration_us in result.stages_us.items()},
         "engine_sha256": result.engine_sha256,
         **({} if origin is None else _provenance(origin, frame_sha256)),

@@ -32,6 +32,7 @@ from lad_edge.scoring.base import Normalisation, Setup
 from lad_edge.scoring.masked_ridge import (
     GRAPH,
     HALF_TABLES,
+    LOOKED_AT,
     OUTPUT,
     MaskedRidgeScorer,
     branches,
@@ -41,8 +42,9 @@ from lad_edge.scoring.masked_ridge import (
 from lad_edge.scoring.thumbnails import thumbnail
 from lad_edge.teaching import ridge
 from lad_edge.teaching.backbone import IMAGE, backbone_of, open_backbone
+from lad_edge.teaching.looking import new_sight
 from lad_edge.teaching.stored import pack, spread_out, unpack
-from lad_edge.views import Fitted, Follower, GoodViews, region, room_around
+from lad_edge.views import Fitted, GoodViews, Sight, region
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,6 +71,7 @@ class Options:
     policy: of the threshold, None = conformal at DEFAULT_RATE or the smallest rate that the parts can carry. roi: (x, y, width, height).
     thumbnails: whether the engine keeps small pictures of parts, to show beside what it finds. gates: whether it refuses pictures of
     other light, focus and place than theirs. register: how far the region follows the part, in shares of the frame's sides; None = not.
+    mask: (H, W) of the pictures, where they are looked at; None = everywhere.
     """
 
     name: str = "part"
@@ -82,6 +85,7 @@ class Options:
     thumbnails: bool = True
     gates: bool = True
     register: float | None = None
+    mask: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ class Lesson:
         self.output = np.zeros(self.backbone.graph.outputs[OUTPUT], np.float32)
         self.plan: Preprocess | None = None
         self.views = GoodViews(taught) if self.options.gates else None
-        self.follower = None if taught is None else Follower.of(taught)
+        self.sight = Sight() if taught is None else Sight.of(taught)
 
     def __len__(self) -> int:
         """Parts shown so far."""
@@ -145,7 +149,7 @@ class Lesson:
     def show(self, name: str, image: NDArray[np.uint8], pixel_format: str) -> None:
         """One good part: (H, W, 3) or (H, W), uint8. Raises DataError for another size or format than the first part's."""
         self._check(name, image, pixel_format)
-        inspected = self._inspected(name, image)
+        inspected = self._learnt(name, image)
         if self.plan is None:
             self.plan = self._setup(Normalisation({}), {}).preprocess()
         self.plan(inspected, self.input)
@@ -180,7 +184,8 @@ class Lesson:
             tensors={
                 **(kept | golden | {calibration.scores: np.sort(scores)}),
                 **(views.tensors if views else {}),
-                **(self.follower.tensors if self.follower else {}),
+                **(self.sight.follower.tensors if self.sight.follower else {}),
+                **(self.sight.painter.tensors if self.sight.painter else {}),
             },
             scores=dict(zip(names, scores.tolist(), strict=True)),
             odd=[names[index] for index in thresholds.far_out(scores)],
@@ -203,7 +208,7 @@ class Lesson:
             raise DataError(f"{name}: expected 8-bit colour or grey, came {pixel_format}; convert it first")
         if self.shown.picture is None:
             self.shown.picture, self.shown.pixel_format = np.ascontiguousarray(image).copy(), pixel_format
-            self.follower = self._new_follower(image)
+            self.sight = new_sight(image, self.options.roi, self.options.register, self.options.mask)
         first, known = self.shown.picture, self.shown.pixel_format
         if image.shape != first.shape or pixel_format != known:
             same_size = image.shape[:2] == first.shape[:2]
@@ -214,35 +219,15 @@ class Lesson:
                 f"{name}: expected {_size(first)} {known} as the first part has, came {_size(image)} {pixel_format}; {remedy}"
             )
 
-    def _new_follower(self, first: NDArray[np.uint8]) -> Follower | None:
-        """Raises UsageError if the region that was asked for cannot move as far as was asked."""
-        share, (height, width) = self.options.register, first.shape[:2]
-        if share is None:
-            return None
-        inner, most_px = room_around(width, height, share)
-        x, y, roi_width, roi_height = roi = self.options.roi or inner
-        room = min(x, width - x - roi_width), min(y, height - y - roi_height)
-        if room[0] < most_px[0] or room[1] < most_px[1]:
-            raise UsageError(
-                f"--register {share:.0%} moves the region by {most_px[0]} px to each side and {most_px[1]} px up and down, --roi leaves "
-                f"{max(room[0], 0)} px and {max(room[1], 0)} px of the picture around it; take less of either"
-            )
-        return Follower(roi, most_px)
-
-    def _inspected(self, name: str, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _learnt(self, name: str, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The region of a good part's picture that the engine judges. Raises DataError if the region cannot follow the part."""
-        if self.follower is None:
-            return region(image, self.options.roi)
-        window = self.follower.learn(image)
+        window = self.sight.learn(image)
         for _, words in window.findings:
             place, _, _ = words.partition(": ")
             raise DataError(
                 f"{name}: {place}; the first part marks the place: show one that lies in the middle first, or give --register more"
             )
         return window.inspected
-
-    def _at_rest(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return region(image, self._contract().roi)
 
     def _contract(self) -> Contract:
         assert self.shown.picture is not None  # noqa: S101 - a part was shown
@@ -251,7 +236,7 @@ class Lesson:
             width=width,
             height=height,
             pixel_format=self.shown.pixel_format,
-            roi=self.follower.roi if self.follower else self.options.roi,
+            roi=self.sight.roi,
             size=(self.backbone.side, self.backbone.side),
             channel_order="rgb",
             resize="bilinear-antialias",
@@ -266,7 +251,7 @@ class Lesson:
             self._parameters(tables),
             normalisation,
             self.runtime,
-            self._at_rest(self.shown.picture).shape,
+            self.sight.at_rest(self.shown.picture).shape,
             self.shown.pixel_format,
             tables,
         )
@@ -291,12 +276,15 @@ class Lesson:
         contexts = ridge.contexts(tables, cells)
         stored = tables._asdict() | {"contexts": contexts, "own_limit": unseen.own.max(0)}
         packed, ranges = pack(cells)
+        painter = self.sight.painter
+        seen = {} if painter is None else {LOOKED_AT: painter.seen((self.backbone.grid,) * 2).astype(np.uint8)}
         shown = spread_out(contexts, [bool(jpeg) for jpeg in self.shown.thumbnails], thumbnails.MOST)
         return {
             **{
                 table_name(name): table.astype(np.float16 if name in HALF_TABLES else np.float32)
                 for name, table in stored.items()
             },
+            **seen,
             "taught/cells": packed,
             "taught/ranges": ranges,
             **thumbnails.pack([jpeg if keep else b"" for jpeg, keep in zip(self.shown.thumbnails, shown, strict=True)]),
@@ -310,9 +298,11 @@ class Lesson:
         assert self.shown.picture is not None  # noqa: S101 - a part was shown
         chosen = thresholds.choose(scores, *(self.options.policy or default_policy(len(scores))))
         frames = np.stack([self.shown.picture, spoilt(self.shown.picture)])
+        for frame in frames:  # what nobody shall look at is not kept either
+            region(frame, self.sight.roi)[...] = self.sight.at_rest(frame)
         scorer, found = MaskedRidgeScorer(self._setup(Normalisation(levels), tables)), []
         for frame in frames:
-            scorer.enqueue(self._at_rest(frame))
+            scorer.enqueue(self.sight.at_rest(frame))
             found.append(scorer.wait().score)
         precision = self.runtime.precision
         calibration = Calibration(
@@ -344,7 +334,8 @@ class Lesson:
                 "python": platform.python_version(),
             },
             gates=views.gates if views else None,
-            registration=self.follower.stated if self.follower else None,
+            registration=self.sight.follower.stated if self.sight.follower else None,
+            mask=self.sight.painter.stated if self.sight.painter else None,
         )
 
 
@@ -381,7 +372,6 @@ def _continued(options: Options, taught: Bundle) -> tuple[Options, _Shown, str]:
         runtime=options.runtime,
         threads=options.threads,
         policy=options.policy,
-        roi=manifest.contract.roi,
         thumbnails=kept,
         gates=options.gates and manifest.gates is not None,
     )

@@ -7,7 +7,7 @@ large areas of light decide.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -24,6 +24,7 @@ _PROOF = 0.75  # of what is unlike the mean picture: so much at most is left whe
 _FREQUENCIES = 0.12  # cycles per small pixel: the spread of those that count; above lies what the sampling folds down
 
 Roi = tuple[int, int, int, int]  # x, y, width, height in px
+Pixel = TypeVar("Pixel", bound=np.generic)
 
 
 class Shift(NamedTuple):
@@ -99,7 +100,7 @@ def as_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return image.reshape(image.shape[:2])
 
 
-def region(image: NDArray[np.uint8], roi: Roi | None) -> NDArray[np.uint8]:
+def region(image: NDArray[Pixel], roi: Roi | None) -> NDArray[Pixel]:
     """The part of the picture that is inspected, a view."""
     if roi is None:
         return image

@@ -245,7 +245,13 @@ def test_unreadable_pictures_are_skipped_when_asked(good: Path, out: Path, capfd
             1,
             "--roi leaves 2 px and 2 px of the picture around it",
         ),
-        (("--source", "GOOD", "--add", "TAUGHT", "--roi", "0,0,9,9"), 1, "leave --name, --roi and --register out"),
+        (
+            ("--source", "GOOD", "--add", "TAUGHT", "--roi", "0,0,9,9"),
+            1,
+            "leave --name, --roi, --mask and --register out",
+        ),
+        (("--source", "GOOD", "--add", "TAUGHT", "--mask", "GOOD/000.png"), 1, "leave --name, --roi, --mask and"),
+        (("--source", "GOOD", "--mask", "nowhere.png"), 2, "nowhere.png"),
         (("--source", "GOOD", "--add", "TAUGHT", "--leave-out", "x.png"), 1, "names what no source has"),
         (("--camera", "4711", "--bad", "nowhere"), 5, "nowhere does not exist"),
         (("--source", "GOOD", "--bad", "http://127.0.0.1:9/x"), 1, "--bad takes folders"),
@@ -264,6 +270,32 @@ def test_wrong_words_are_refused_with_one_line_and_its_exit_code(
     places = {"GOOD": str(good), "TAUGHT": str(taught), "TINY": str(tiny_bundle)}
     words = tuple(places.get(word, word.replace("GOOD/", f"{good}/")) for word in words)
     assert teach(*words, "-o", out) == code
+    assert message in only_line(capfd)
+    assert not out.exists()
+
+
+def test_what_a_mask_hides_is_no_defect(good: Path, out: Path, tmp_path: Path, capfd: Show) -> None:
+    hole_hidden = np.full((SIZE[1], SIZE[0]), 255, np.uint8)
+    cv2.circle(hole_hidden, (70, 36), 12, 0, -1)
+    cv2.imwrite(str(tmp_path / "mask.png"), hole_hidden)
+    bad = write_folder(tmp_path / "bad", range(4), hole=True)
+    for words, found in (((), 4), (("--mask", tmp_path / "mask.png"), 0)):
+        assert teach("--source", good, "--bad", bad, "--no-gates", *words, "-o", out, "--json") == 0
+        assert json.loads(capfd.readouterr().out)["metrics"]["bad_found"] == found
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.full((72, 90), 255), "--mask is 90x72 px, the pictures are 96x72; draw it on one of them"),
+        (np.full((72, 96), 100), "--mask leaves nothing to look at: white is looked at, black is not"),
+    ],
+)
+def test_a_mask_that_does_not_fit_the_pictures_is_refused(
+    good: Path, out: Path, tmp_path: Path, capfd: Show, mask: NDArray[np.int64], message: str
+) -> None:
+    cv2.imwrite(str(tmp_path / "mask.png"), mask.astype(np.uint8))
+    assert teach("--source", good, "--mask", tmp_path / "mask.png", "-o", out) == 1
     assert message in only_line(capfd)
     assert not out.exists()
 

@@ -40,7 +40,8 @@ RESULT = Result(
 )
 FIELDS = [
     *("seq", "frame_id", "part_id", "captured_ns", "utc_ns", "verdict", "reasons", "score", "p_value", "threshold"),
-    *("structural_score", "logical_score", "regions", "findings", "detail", "moved_px", "stages_us", "engine_sha256"),
+    *("structural_score", "logical_score", "regions", "findings", "detail", "moved_px", "roi_px"),
+    *("stages_us", "engine_sha256"),
 ]
 
 
