@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import cv2
 import numpy as np
 import pytest
@@ -43,6 +45,17 @@ def test_an_rtsp_camera_that_went_away_is_lost_and_comes_back(away: object, back
         back(server)  # type: ignore[operator]
         watched.good()
         assert "secret" not in " ".join(watched.notices)
+
+
+def test_the_picture_that_the_decoder_held_back_when_an_rtsp_camera_froze_is_not_taken_for_a_new_one() -> None:
+    with rtsp_server() as server, watching(server.url) as watched:
+        for _ in range(10):
+            watched.good()
+        server.freeze()
+        frozen_ns, pictures = time.monotonic_ns(), []
+        while (frame := watched.next(lambda _: True)).fault is None:
+            pictures.append(frame)
+        assert max((frame.captured_ns - frozen_ns) / 1e9 for frame in pictures) < 0.2  # the last one arrives at 0.5 s
 
 
 def test_motion_jpeg_comes_whole_and_in_order() -> None:

@@ -17,6 +17,7 @@ from lad_edge.sources.devices import holders
 from lad_edge.sources.uri import redacted
 from lad_edge.sources.worker.driver import DriverError, Room, Shot
 from lad_edge.sources.worker.serving import now
+from lad_edge.sources.worker.stream_clock import StreamClock
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +43,7 @@ class _OpenCvDriver:
         capture = self._capture
         if capture is None or not capture.grab():
             raise DriverError(f"{self.name} delivers no more frames")
-        captured_ns, utc_ns = now()
+        captured_ns, utc_ns = self._moment(capture)
         pixels = room()
         if pixels is None:
             return Shot(captured_ns, utc_ns)
@@ -66,6 +67,10 @@ class _OpenCvDriver:
         """Releases the device or the connection."""
         if self._capture is not None:
             self._capture.release()
+
+    def _moment(self, _capture: cv2.VideoCapture) -> tuple[int, int]:
+        """When the picture that was grabbed last was captured."""
+        return now()
 
     def _view(self, pixels: memoryview) -> NDArray[np.uint8]:
         size = int(np.prod(self._shape))
@@ -113,7 +118,7 @@ class StreamDriver(_OpenCvDriver):
 
     def __init__(self, request: dict[str, Any]) -> None:
         super().__init__()
-        self._url, self.name = request["url"], redacted(request["url"])
+        self._url, self.name, self._clock = request["url"], redacted(request["url"]), StreamClock()
         self._read_timeout_ms = max(100, int(request["silence"] * 1000 / 4))  # OpenCV waits three times as long
         os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = (
             f"rtsp_transport;{request['transport']}|protocol_whitelist;{_PROTOCOLS}|fflags;discardcorrupt|analyzeduration;300000"
@@ -132,3 +137,8 @@ class StreamDriver(_OpenCvDriver):
                 f"the stream {self.name} does not open: check address, user and password, and that this machine reaches the host"
             )
         return f"{self.name}, FFmpeg"
+
+    def _moment(self, capture: cv2.VideoCapture) -> tuple[int, int]:
+        captured_ns, utc_ns = now()
+        age_ns = self._clock.age_ns(round(1e6 * capture.get(cv2.CAP_PROP_POS_MSEC)), captured_ns)
+        return captured_ns - age_ns, utc_ns - age_ns
