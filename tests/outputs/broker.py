@@ -27,8 +27,8 @@ class Broker:
     def __init__(self, folder: Path, *lines: str) -> None:
         self.port = free_port()
         self.config = folder / "mosquitto.conf"
-        said = [f"listener {self.port} 127.0.0.1", *(lines or ["allow_anonymous true"])]
-        self.config.write_text("\n".join([*said, "persistence false", "user root", ""]))
+        said = [f"listener {self.port} 127.0.0.1", "persistence false", "user root"]
+        self.config.write_text("\n".join([*said, *(lines or ["allow_anonymous true"]), ""]))
         self.start()
 
     def start(self) -> None:
