@@ -8,20 +8,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lad_edge.cli.config import read_config
-from lad_edge.errors import LadEdgeError, UsageError
+from lad_edge.errors import UsageError
 from lad_edge.stream.watchdog import Beats, ServiceNotifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lad_edge.inspector import Inspector
-    from lad_edge.stream.loop import Line
+    from lad_edge.cli.station import Station
     from lad_edge.stream.stopping import StopSignal
 
-    RunLine = Callable[[argparse.Namespace, Callable[[Line], None]], object]
+    RunLine = Callable[[argparse.Namespace, Callable[[Station], None]], object]
 
 _POLL_S = 0.1
-_RELOADED = frozenset({"engine", "runtime", "precision", "threads", "threshold", "no_gates"})
 _NO_SETTINGS = frozenset({"config", "check"})
 
 
@@ -56,30 +54,38 @@ class Lines:
     def __init__(self, told: Sequence[argparse.Namespace], stop: StopSignal, run_line: RunLine) -> None:
         """run_line: opens and runs one line, and shows it to its second argument before it runs."""
         self.told, self.stop, self.run_line = list(told), stop, run_line
-        self.open: dict[str, Line] = {}
+        self.open: dict[str, Station] = {}
         self.beats = Beats()
         self.failure: BaseException | None = None
-        self._threads = [threading.Thread(target=self._run, args=(args,), name=f"line {args.name}") for args in told]
+        self._threads = {
+            args.name: threading.Thread(target=self._run, args=(args,), name=f"line {args.name}") for args in told
+        }
 
     def run(self, reload: Callable[[Lines], None]) -> None:
         """To the end. reload: called for each SIGHUP. Raises what the first line that failed raised."""
         self.stop.last_words = self._abandon
-        for thread in self._threads:
+        threads = list(self._threads.values())
+        for thread in threads:
             thread.start()
         with ServiceNotifier(self.beats, self.status) as notifier:
-            while any(thread.is_alive() for thread in self._threads):
-                for thread in self._threads:
-                    thread.join(_POLL_S / len(self._threads))
+            while any(thread.is_alive() for thread in threads):
+                for thread in threads:
+                    thread.join(_POLL_S / len(threads))
                 if self._all_open():
                     notifier.ready()
-                if self.stop.reload_requested():
+                if len(self.open) == len(self.told) and self.stop.reload_requested():  # earlier ones wait
                     reload(self)
         if self.failure is not None:
             raise self.failure
 
+    @property
+    def running(self) -> dict[str, Station]:
+        """Those that have not ended."""
+        return {name: station for name, station in self.open.items() if self._threads[name].is_alive()}
+
     def status(self) -> str:
         """What has become of the parts so far, for a person."""
-        return "; ".join(f"{name}: {line.stats.counts()}".lstrip(": ") for name, line in self.open.items())
+        return "; ".join(f"{name}: {station.status()}".lstrip(": ") for name, station in self.open.items())
 
     def _run(self, args: argparse.Namespace) -> None:
         try:
@@ -90,7 +96,8 @@ class Lines:
         finally:
             self.beats.leave(args.name)
 
-    def _show(self, name: str, line: Line) -> None:
+    def _show(self, name: str, station: Station) -> None:
+        line = station.line
         own = line.beat
 
         def beat() -> None:
@@ -98,43 +105,13 @@ class Lines:
             self.beats.beat(name)
 
         line.beat = beat
-        self.open[name] = line
+        self.open[name] = station
 
     def _all_open(self) -> bool:
-        return len(self.open) == len(self.told) and all(line.capture.opened.is_set() for line in self.open.values())
+        return len(self.open) == len(self.told) and all(
+            station.line.capture.opened.is_set() for station in self.open.values()
+        )
 
     def _abandon(self) -> bool:
-        written = [line.abandon() for line in self.open.values()]  # all of them, even if one fails
+        written = [station.line.abandon() for station in self.open.values()]  # all of them, even if one fails
         return all(written)
-
-
-def reload_engines(
-    lines: Lines,
-    again: Callable[[], Sequence[argparse.Namespace]],
-    open_inspector: Callable[[argparse.Namespace], Inspector],
-    notice: Callable[[str], None],
-) -> None:
-    """Opens the engines that the configuration names now, and hands each to its line between two parts. What is bad is refused."""
-    try:
-        fresh = {args.name: args for args in again()}
-        opened = {name: open_inspector(args) for name, args in fresh.items() if name in lines.open}
-    except LadEdgeError as exc:
-        notice(f"reload refused, everything goes on as it was: {exc}")
-        return
-    for name, inspector in opened.items():
-        lines.open[name].swap(inspector)
-        notice(f"{name}: {inspector.bundle.path.name} judges from the next part on".lstrip(": "))
-    left = sorted(_changed(lines.told, fresh))
-    if left:
-        notice(f"changed too, but taken over by a restart alone: {', '.join(left)}")
-
-
-def _changed(told: Sequence[argparse.Namespace], fresh: dict[str, argparse.Namespace]) -> set[str]:
-    """Settings other than those of the engine that differ."""
-    changed = {"camera"} if {args.name for args in told} != set(fresh) else set()
-    for args in told:
-        now = vars(fresh.get(args.name, args))
-        changed |= {
-            name.replace("_", "-") for name, value in vars(args).items() if name not in _RELOADED and now[name] != value
-        }
-    return changed

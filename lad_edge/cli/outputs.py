@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import socket
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -18,18 +18,18 @@ from lad_edge.stream.records import Origin, safe_id
 from lad_edge.values import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import ExitStack
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from lad_edge.dashboard.feed import CameraFeed
     from lad_edge.inspector import Inspector
-    from lad_edge.stream.sinks import Sink
+    from lad_edge.outputs.metrics import MetricsServer
+    from lad_edge.outputs.opening import Outputs
 
 # What is told about results, not about judging: it does not change the configuration that a record was made under.
 _NOT_JUDGING = frozenset(
     {"config", "check", "device", "func", "json", "lines", "metrics", "out", "overlays", "quiet", "save", "sync"}
     | {"dashboard", "dashboard_token_file", "dashboard_labels", "dashboard_shifts"}
 )
+HostPort = tuple[str, int]
 _HOST_PORT = re.compile(r"(?P<host>[^:]*|\[[^\]]+\]):(?P<port>\d{1,5})", re.ASCII)
 
 ADDRESSES = """\
@@ -66,17 +66,12 @@ def add_out_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def host_port(text: str) -> tuple[str, int]:
+def host_port(text: str) -> HostPort:
     """`:9108` → this machine only; `0.0.0.0:9108` for others too."""
     found = _HOST_PORT.fullmatch(text)
     if found is None or int(found["port"]) > 65535:
         raise argparse.ArgumentTypeError(f"expected HOST:PORT or :PORT, such as 127.0.0.1:9108; came '{text}'")
     return found["host"].strip("[]") or "127.0.0.1", int(found["port"])
-
-
-def plain_files(args: argparse.Namespace) -> list[Path]:
-    """Of --out, what is no address."""
-    return [Path(text) for text in args.out if not is_address(text)]
 
 
 def check_out(args: argparse.Namespace) -> None:
@@ -101,37 +96,43 @@ def open_outputs_of(
     say: Callable[[str], None],
     stopped: Callable[[], bool],
     stack: ExitStack,
-    page: Sequence[CameraFeed] = (),
-) -> list[Sink]:
-    """Sinks for the addresses and for --metrics; the stack closes them. Raises UsageError, SinkError, MissingDependencyError.
-
-    page: shows how the outputs are doing.
-    """
+) -> Outputs:
+    """What --out names, open; the stack closes it. Raises UsageError, SinkError, MissingDependencyError."""
     from lad_edge.outputs.opening import open_outputs
 
-    addresses = list(filter(is_address, args.out))
-    if not addresses and args.metrics is None:
-        return []
-    outputs = open_outputs(addresses, _origin(args, inspector, source), say)
+    outputs = open_outputs(args.out, origin_of(args, inspector, source), say, args.sync)
     stack.callback(outputs.close, stopped)
-    for feed in page:
-        feed.states = outputs.states
-    if args.metrics is None:
-        return list(outputs.sinks)
+    return outputs
+
+
+@contextmanager
+def open_metrics(
+    told: Sequence[argparse.Namespace], notice: Callable[[str], None]
+) -> Iterator[Mapping[HostPort, MetricsServer]]:
+    """A server at each address that some line names, for all lines that name it. Raises SinkError."""
     from lad_edge.outputs.metrics import MetricsServer
 
-    host, port = args.metrics
-    server = MetricsServer(host, port, outputs)
-    stack.callback(server.close)
-    say(f"metrics and health: http://{host}:{server.port}")
-    return [*outputs.sinks, server]
+    servers: dict[HostPort, MetricsServer] = {}
+    with ExitStack() as stack:
+        for host, port in dict.fromkeys(args.metrics for args in told if args.metrics is not None):
+            cameras = [camera_name(args) for args in told if args.metrics == (host, port)]
+            servers[host, port] = server = MetricsServer(host, port, cameras)
+            stack.callback(server.close)
+            notice(f"metrics and health: http://{host}:{server.port}")
+        yield servers
 
 
-def _origin(args: argparse.Namespace, inspector: Inspector, source: str) -> Origin:
+def camera_name(args: argparse.Namespace) -> str:
+    """By which a line is known on the page and in /metrics."""
+    return args.name or "camera"
+
+
+def origin_of(args: argparse.Namespace, inspector: Inspector, source: str, boot_id: str | None = None) -> Origin:
+    """What the records of a line say of where they come from. boot_id: of this start; None = it begins now."""
     return Origin(
         device_id=_readable_id(args.device or socket.gethostname()),
         camera_id=_readable_id(args.name or source),
-        boot_id=uuid4().hex,
+        boot_id=boot_id or uuid4().hex,
         config_sha256=_config_sha256(args, source),
         versions={"lad_edge": __version__, "runtime": inspector.engine_name},
     )

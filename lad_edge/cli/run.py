@@ -18,9 +18,21 @@ from lad_edge.cli.arguments import (
     positive_duration_ms,
     positive_float,
     positive_int,
+    roi_px,
 )
-from lad_edge.cli.lines import Lines, configured, reload_engines
-from lad_edge.cli.outputs import ADDRESSES, add_out_options, check_out, open_outputs_of, plain_files, verdicts_with_maps
+from lad_edge.cli.lines import Lines, configured
+from lad_edge.cli.outputs import (
+    ADDRESSES,
+    add_out_options,
+    camera_name,
+    check_out,
+    open_metrics,
+    open_outputs_of,
+    verdicts_with_maps,
+)
+from lad_edge.cli.reloading import reload
+from lad_edge.cli.shadowing import add_shadow_options, open_trial
+from lad_edge.cli.station import Station
 from lad_edge.cli.triggering import add_trigger_options, make_trigger
 from lad_edge.cli.watching import add_dashboard_options, open_dashboard, open_feed
 from lad_edge.errors import UsageError
@@ -37,7 +49,6 @@ if TYPE_CHECKING:  # the rest is imported after the signals are in hand: it take
     from lad_edge.plc.station import Display
     from lad_edge.sources.source import Source
     from lad_edge.stream.loop import Line
-    from lad_edge.stream.shadow import Shadow
     from lad_edge.stream.sinks import Sink
 
 _EPILOG = """\
@@ -89,11 +100,20 @@ def run(args: argparse.Namespace) -> int:
     told = configured(args, _parser())
     if args.check:
         return _check(told)
-    with StopSignal() as stop, open_dashboard(told, notice) as dashboard:
-        lines = Lines(told, stop, lambda each, show: run_line(each, stop, show=show, dashboard=dashboard))
+    with StopSignal() as stop, open_dashboard(told, notice) as dashboard, open_metrics(told, notice) as metrics:
+
+        def run_shown(each: argparse.Namespace, show: Callable[[Station], None]) -> None:
+            def show_everywhere(station: Station) -> None:
+                if each.metrics is not None:
+                    metrics[each.metrics].watch(camera_name(each), station.watched())
+                show(station)
+
+            run_line(each, stop, show=show_everywhere, dashboard=dashboard)
+
+        lines = Lines(told, stop, run_shown)
         lines.run(partial(_reload, args))
-        for line in lines.open.values():
-            leave_stuck_driver_behind(line)
+        for station in lines.open.values():
+            leave_stuck_driver_behind(station.line)
     return 0
 
 
@@ -113,24 +133,25 @@ def _check(told: Sequence[argparse.Namespace]) -> int:
 def _check_line(args: argparse.Namespace) -> None:
     """Raises what is wrong: nothing is opened but the engine, and that is not started."""
     from lad_edge import bundle
+    from lad_edge.views import Sight
 
     verdicts(args.save)
     check_out(args)
     engine = bundle.read(args.engine)
+    Sight.of(engine, args.roi)
     source = _open_source(args, engine)
     trigger = make_trigger(args, live=source.live)
     del trigger
 
 
 def _reload(args: argparse.Namespace, lines: Lines) -> None:
-    def open_inspector(each: argparse.Namespace) -> Inspector:
+    def open_inspector(each: argparse.Namespace, live: bool) -> Inspector:
         from lad_edge import bundle
         from lad_edge.inspector import Inspector
 
-        live = lines.open[each.name].source.live
         return Inspector(bundle.read(each.engine), _options(each, live, verdicts(each.save)))
 
-    reload_engines(lines, lambda: configured(args, _parser()), open_inspector, notice)
+    reload(lines, lambda: configured(args, _parser()), open_inspector, notice)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -149,7 +170,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_trigger_options(parser)
     _add_output_options(parser)
     add_dashboard_options(parser)
-    _add_shadow_options(parser)
+    add_shadow_options(parser)
     parser.add_argument("--threshold", type=finite_float, help="replaces the one in the bundle")
     parser.add_argument(
         "--deadline", type=positive_duration_ms, metavar="TIME", help="later than that after the capture: UNKNOWN"
@@ -186,6 +207,13 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--max-frames", type=positive_int, metavar="N", help="stop after N captured frames")
     group.add_argument("--pixel-format", choices=("mono8", "bgr8"), help="convert the source's frames to this first")
     group.add_argument(
+        "--roi",
+        type=roi_px,
+        metavar="X,Y,W,H",
+        help="the engine's frame is this region of the camera's, in px, as large as the pictures that the engine was made from; what is "
+        "found is told in pixels of the camera's frame",
+    )
+    group.add_argument(
         "--allow-repeats", action="store_true", help="a live picture without noise may stay the same (rendered streams)"
     )
 
@@ -207,63 +235,55 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--quiet", action="store_true", help="nothing on standard output")
 
 
-def _add_shadow_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("another engine on trial")
-    group.add_argument(
-        "--shadow",
-        type=Path,
-        metavar="Y.lad",
-        help="judges the same parts in spare time, on one thread; its verdicts are counted only",
-    )
-    group.add_argument(
-        "--shadow-out", type=Path, metavar="FOLDER", help="keep the parts on which both engines disagree"
-    )
-
-
 def run_line(
     args: argparse.Namespace,
     stop: StopSignal,
     extra: Sequence[Sink] = (),
-    show: Callable[[Line], None] | None = None,
+    show: Callable[[Station], None] | None = None,
     dashboard: Dashboard | None = None,
 ) -> Line:
     """Opens everything, runs the line to its end, prints the summary.
 
-    extra: sinks that see every result too. show: is shown the line before it runs; None = its last words are those of the process.
+    extra: sinks that see every result too. show: is shown it before it runs; None = its last words are those of the process.
     dashboard: the page that shows this line too.
     """
     import cv2
 
     from lad_edge import bundle
     from lad_edge.inspector import Inspector
+    from lad_edge.stream.health import Health
 
     cv2.setNumThreads(1)  # the engine's pool is the only one: a second one costs milliseconds on few cores
     wanted, engine = verdicts(args.save), bundle.read(args.engine)
     check_out(args)
     source = _open_source(args, engine)
     with ExitStack() as stack:
-        shadow = _open_shadow(args, source.live, stack)
+        trial = open_trial(args, live=source.live)
+        stack.callback(trial.close)
         beats = Beats()
         plcs = _open_plcs(args, source.live, beats, stack)
         inspector = stack.enter_context(Inspector(engine, _options(args, source.live, wanted)))
         say = partial(_say, args.name)
-        page = open_feed(dashboard, args, inspector, source.name, stack)
-        kept = open_outputs_of(args, inspector, source.name, say, stop.requested, stack, page)
-        sinks = [*kept, *_open_sinks(args, engine, source.live, wanted, stack), *extra, *page]
+        outputs = open_outputs_of(args, inspector, source.name, say, stop.requested, stack)
+        health = Health(beats, outputs.states, say)
+        stack.callback(health.close)
+        page = open_feed(dashboard, args, inspector, source.name, health, stack)
+        sinks = [*outputs.sinks, *_open_sinks(args, engine, source.live, wanted, stack), *extra, *page, health]
         say(headline(inspector))
-        line = _line(args, source, inspector, [*sinks, *shadow, *plcs], stop)
+        line = _line(args, source, inspector, [*sinks, *trial.sinks, *plcs], stop)
         line.beat = partial(beats.beat, "line")
+        health.follow(line)
         if show is None:
             stop.last_words = line.abandon
         else:
-            show(line)
+            show(Station(args, line, outputs, health, trial))
         for feed in page:
             feed.follow(line)
         try:
             line.run()
         finally:
             if line.stats.parts:
-                say("\n".join([line.stats.table(line.parts.dropped), *(trial.table() for trial in shadow)]))
+                say("\n".join(filter(None, [line.stats.table(line.parts.dropped), trial.table()])))
             line.inspector.close()  # it may have been swapped
     return line
 
@@ -282,7 +302,7 @@ def _open_source(args: argparse.Namespace, engine: Bundle) -> Source:
     from lad_edge.sources.opening import open_source
 
     contract = engine.manifest.contract
-    size = (contract.width, contract.height) if contract.width and contract.height else None
+    size = (contract.width, contract.height) if contract.width and contract.height and not args.roi else None
     source = open_source(args.source or args.camera, size)
     if args.fps and source.live:
         raise UsageError("--fps plays a file at a rate; a live source has its own: leave --fps away")
@@ -301,6 +321,7 @@ def _options(args: argparse.Namespace, live: bool, wanted: frozenset[Verdict]) -
         live=live and not args.allow_repeats,
         maps_for=frozenset(Verdict) if args.dashboard else _with_maps(args, wanted),
         gates=not args.no_gates,
+        roi=args.roi,
     )
 
 
@@ -312,9 +333,10 @@ def _open_sinks(
     args: argparse.Namespace, engine: Bundle, live: bool, wanted: frozenset[Verdict], stack: ExitStack
 ) -> list[Sink]:
     from lad_edge.stream.overlays import OverlaySink, heat_span
-    from lad_edge.stream.sinks import ConsoleSink, JsonlSink, PipeSink
+    from lad_edge.stream.sinks import ConsoleSink, PipeSink
+    from lad_edge.views import Sight
 
-    sinks: list[Sink] = [JsonlSink(path, args.sync) for path in plain_files(args)]
+    sinks: list[Sink] = []
     if args.lines or (sys.stdout.isatty() and not (args.json or args.quiet)):
         sinks.append(ConsoleSink(sys.stdout))
     elif not args.quiet:
@@ -324,7 +346,7 @@ def _open_sinks(
         calibration = next(iter(engine.manifest.calibrations.values()))
         limit = calibration.threshold if args.threshold is None else args.threshold
         span = heat_span(engine.tensors[calibration.scores], limit)
-        sinks.append(OverlaySink(args.overlays, wanted, engine.manifest.contract.roi, when_full, span))
+        sinks.append(OverlaySink(args.overlays, wanted, Sight.of(engine, args.roi).area, when_full, span))
     for sink in sinks:
         stack.callback(sink.close)
     return sinks
@@ -340,21 +362,6 @@ def _open_plcs(args: argparse.Namespace, live: bool, beats: Beats, stack: ExitSt
         opened.append((open_display if opened else open_plc)(uri, beats, partial(_say, args.name)))
         stack.callback(opened[-1].close)
     return opened
-
-
-def _open_shadow(args: argparse.Namespace, live: bool, stack: ExitStack) -> list[Shadow]:
-    from lad_edge import bundle
-    from lad_edge.inspector import Inspector, Options
-    from lad_edge.stream.shadow import Shadow
-
-    if args.shadow is None:
-        if args.shadow_out:
-            raise UsageError("--shadow-out keeps what --shadow disagrees on: give an engine with --shadow Y.lad")
-        return []
-    options = Options(threads=1, live=live and not args.allow_repeats, maps_for=frozenset())
-    shadow = Shadow(Inspector(bundle.read(args.shadow), options), args.shadow_out)
-    stack.callback(shadow.close)
-    return [shadow]
 
 
 def _line(args: argparse.Namespace, source: Source, inspector: Inspector, sinks: list[Sink], stop: StopSignal) -> Line:

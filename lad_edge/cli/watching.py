@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lad_edge.cli.arguments import read_token
-from lad_edge.cli.outputs import host_port
+from lad_edge.cli.outputs import camera_name, host_port
 from lad_edge.errors import SinkError, UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from lad_edge.dashboard.feed import CameraFeed, Dashboard
     from lad_edge.inspector import Inspector
+    from lad_edge.stream.health import Health
 
 _SETTINGS = ("dashboard", "dashboard_token_file", "dashboard_labels", "dashboard_shifts")
 
@@ -83,7 +84,12 @@ def open_dashboard(told: Sequence[argparse.Namespace], notice: Callable[[str], N
 
 
 def open_feed(
-    dashboard: Dashboard | None, args: argparse.Namespace, inspector: Inspector, source: str, stack: ExitStack
+    dashboard: Dashboard | None,
+    args: argparse.Namespace,
+    inspector: Inspector,
+    source: str,
+    health: Health,
+    stack: ExitStack,
 ) -> list[CameraFeed]:
     """The sink that shows this line on the page; none without a page."""
     if dashboard is None:
@@ -94,7 +100,8 @@ def open_feed(
     manifest = inspector.bundle.manifest
     about = {"engine": manifest.name, "source": source, "deadline_ms": args.deadline}
     span = heat_span(inspector.bundle.scores(inspector.runtime.precision), inspector.threshold)
-    feed = CameraFeed(args.name or "camera", about, manifest.contract.roi, span, args.dashboard_shifts)
+    feed = CameraFeed(camera_name(args), about, inspector.sight.area, span, args.dashboard_shifts)
+    feed.health = health
     stack.callback(feed.close)
     dashboard.add(feed)
     return [feed]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from lad_edge.dashboard.process import Settings
+    from lad_edge.stream.health import Health
     from lad_edge.stream.loop import Line
     from lad_edge.stream.overlays import Box
     from lad_edge.values import Frame, Result
@@ -55,7 +56,7 @@ class CameraFeed:
     ) -> None:
         """about: `engine`, `source`, `deadline_ms`, for a person. roi, span: see `Encoded`."""
         self.name, self.about, self.roi, self.span = name, dict(about), roi, span
-        self.states: Callable[[], Sequence[Any]] = tuple  # of the outputs: dataclasses with name, codes and detail
+        self.health: Health | None = None
         self.tally = Tally(shift_hours)
         self.written = 0
         self.rejects: deque[Message] = deque(maxlen=REJECTS)
@@ -143,9 +144,20 @@ class CameraFeed:
             "beat_age_s": round(now_s - self._beat_s, 2) if self._line is not None else 0.0,
             "lost": self._line is not None and self._line.trigger.lost,
             "ended": self._ended,
-            "outputs": [_output(state) for state in self.states()],
+            **_health(self.health),
             **self.tally.as_dict(),
         }
+
+
+def _health(health: Health | None) -> dict[str, Any]:
+    """`status`, and what is not as it should be; outputs with their backlogs. Without a Health nothing is known to be wrong."""
+    if health is None:
+        return {"status": "ready", "troubles": [], "outputs": []}
+    return {
+        "status": health.status,
+        "troubles": [asdict(trouble) for trouble in health.troubles],
+        "outputs": [_output(state) for state in health.states()],
+    }
 
 
 def _output(state: Any) -> dict[str, Any]:

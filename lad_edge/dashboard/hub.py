@@ -41,7 +41,10 @@ class Hub:
         """Whether the line feeds the page, and every camera of it moves and has its picture."""
         states = [message.head for (_, kind, _), (_, message) in self._slots.items() if kind == "state"]
         fresh = asyncio.get_running_loop().time() - self._heard_s < _FRESH_S
-        moving = all(not (each["lost"] or each["ended"]) and each["beat_age_s"] < _FRESH_S for each in states)
+        moving = all(
+            each["status"] != "live" and not (each["lost"] or each["ended"]) and each["beat_age_s"] < _FRESH_S
+            for each in states
+        )
         return bool(states) and fresh and moving
 
     def put(self, message: Message) -> None:

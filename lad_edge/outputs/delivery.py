@@ -141,13 +141,13 @@ class Delivery(threading.Thread):
         self._stopping.set()
         self.outbox.wake()
 
-    def stop(self, timeout_s: float = _JOIN_S) -> bool:
-        """Ends the thread; False when the output did not return in time and is left behind."""
+    def stop(self, timeout_s: float = _JOIN_S, when: str = "after the next start") -> bool:
+        """Ends the thread; False when the output did not return in time and is left behind. when: its records will go out."""
         self.ask_to_stop()
         self.join(max(0.0, timeout_s))
         if not self.drained():
             left = self.outbox.last_id - self._cursor
-            self._notice(f"{self.output.name}: {left} records wait in the outbox; they go out after the next start")
+            self._notice(f"{self.output.name}: {left} records wait in the outbox; they go out {when}")
         return not self.is_alive()
 
     def health(self) -> DeliveryHealth:

@@ -94,6 +94,10 @@ class ImageSaver:
         except queue.Full:
             self._skipped += 1
 
+    def adopt(self, address: Address) -> None:
+        """Other options for the same folder, from the next picture on. Raises UsageError."""
+        self.selection, self.quota_bytes, self.min_free_bytes = image_options(address)
+
     def close(self) -> None:
         """Waits until what was handed over is saved."""
         self._jobs.put(_END)
@@ -205,9 +209,13 @@ def map_levels(anomaly_map: NDArray[np.float32]) -> tuple[NDArray[np.uint16], fl
 
 def open_images(address: Address, origin: Origin) -> ImageSaver:
     """`images:FOLDER?ok=500&maps=no&quota=20GB&min-free=1GB`. Raises UsageError, SinkError."""
+    return ImageSaver(Path(address.path), origin, *image_options(address))
+
+
+def image_options(address: Address) -> tuple[Selection, int, int]:
+    """What is kept, quota_bytes, min_free_bytes. Raises UsageError."""
     selection = Selection(address.whole("ok", 0), address.choice("maps", "yes", "no") == "yes")
-    quota, min_free = address.size_bytes("quota", 10 * 10**9), address.size_bytes("min-free", 10**9)
-    return ImageSaver(Path(address.path), origin, selection, quota, min_free)
+    return selection, address.size_bytes("quota", 10 * 10**9), address.size_bytes("min-free", 10**9)
 
 
 def _as_opencv(frame: Frame) -> NDArray[Any]:

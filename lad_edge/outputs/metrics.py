@@ -1,40 +1,39 @@
-"""Results and the state of the outputs go in; `/metrics` for Prometheus and `/health` for a supervisor come out, over HTTP."""
+"""How the lines of this process are doing goes in; `/metrics` for Prometheus and `/health` for a supervisor come out, over HTTP."""
 
 from __future__ import annotations
 
 import json
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lad_edge.errors import SinkError
 from lad_edge.outputs.exposition import CONTENT_TYPE, Exposition
-from lad_edge.stream.stats import Stats
-from lad_edge.values import Frame, Reason, Result
+from lad_edge.values import Reason
 
 if TYPE_CHECKING:
-    from lad_edge.outputs.opening import Outputs
+    from collections.abc import Callable, Iterable, Mapping
+
+    from lad_edge.outputs.exposition import Labels
+    from lad_edge.stream.health import Health
+    from lad_edge.stream.stats import Histogram, Stats
+
+Sample = TypeVar("Sample")
 
 _SLOWEST_CLIENT_S = 5.0
 _CLIENTS = 8
 _CLOSE_S = 1.0
-
-# What the last part's record says of the station itself: while one of them stands there, no part can be judged.
-_STATION = frozenset(
-    {
-        *(Reason.CAMERA_LOST, Reason.CAMERA_BUSY, Reason.WRONG_CAMERA, Reason.WRONG_PRODUCT),
-        *(
-            Reason.ENGINE_NOT_VERIFIED,
-            Reason.SELF_TEST_FAILED,
-            Reason.GPU_FAULT,
-            Reason.GPU_MEMORY,
-            Reason.ENGINE_CRASH,
-        ),
-        *(Reason.STARTING, Reason.STOPPING, Reason.INTERNAL),
-    }
-)
+_WORST_FIRST = ("live", "degraded", "ready")
+_STARTING: dict[str, Any] = {
+    "status": "live",
+    "codes": [Reason.STARTING.value],
+    "troubles": [],
+    "parts": 0,
+    "outputs": [],
+}
 
 _FIGURES = (  # name, meaning, field of the state of an output; names of counters end in _total
     ("waiting", "Records handed over that are not yet on the disk.", "waiting"),
@@ -56,13 +55,21 @@ _FIGURES = (  # name, meaning, field of the state of an output; names of counter
 )
 
 
-class MetricsServer:
-    """A sink on the line (stream/sinks.py), and a web server on a thread of its own. It takes no word from outside but two paths."""
+@dataclass(frozen=True)
+class WatchedLine:
+    """What is shown of one line. identity: labels that say which line and engine it is."""
 
-    def __init__(self, host: str, port: int, outputs: Outputs) -> None:
-        """Port 0: any free one; `port` tells which. Raises SinkError."""
-        self.stats, self.outputs = Stats(), outputs
-        self._station: tuple[str, ...] = ()
+    health: Health
+    stats: Stats
+    identity: Callable[[], Mapping[str, str]]
+
+
+class MetricsServer:
+    """Of all lines of this process: a web server on a thread of its own. It takes no word from outside but two paths."""
+
+    def __init__(self, host: str, port: int, cameras: Iterable[str]) -> None:
+        """Port 0: any free one; `port` tells which. cameras: those that will be there. Raises SinkError."""
+        self.lines: dict[str, WatchedLine | None] = dict.fromkeys(cameras)
         try:
             self._server = _Server((host, port), self)
         except OSError as exc:
@@ -71,10 +78,9 @@ class MetricsServer:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True)
         self._thread.start()
 
-    def write(self, _frame: Frame, result: Result) -> None:
-        """Counts the result."""
-        self.stats.add(result)
-        self._station = tuple(reason.value for reason in result.reasons if reason in _STATION)
+    def watch(self, camera: str, line: WatchedLine) -> None:
+        """Shows this line too."""
+        self.lines[camera] = line
 
     def close(self) -> None:
         """Serves no more."""
@@ -84,35 +90,88 @@ class MetricsServer:
 
     def metrics(self) -> str:
         """The text for Prometheus."""
-        shown = Exposition()
-        shown.info("info", "Which line this is.", self.outputs.identity())
-        verdicts = {verdict.value: count for verdict, count in dict(self.stats.verdicts).items()}
-        shown.counter("parts_total", "Records by verdict.", verdicts, "verdict")
-        shown.counter("reasons_total", "Records by reason.", dict(self.stats.reasons), "reason")
-        shown.histograms("stage_seconds", "Durations of scored parts by stage.", dict(self.stats.stages), "stage")
-        shown.gauge("degraded", "1 for each code that is set.", dict.fromkeys(self.codes(), 1), "code")
-        states = self.outputs.states()
+        shown, lines = Exposition(), self._open()
+        shown.info("info", "Which line this is.", [{"camera": name, **line.identity()} for name, line in lines.items()])
+        shown.counter("parts_total", "Records by verdict.", ("camera", "verdict"), _each(lines, _verdicts))
+        shown.counter(
+            "late_total",
+            "Results after their deadline, by the verdict that nobody was shown.",
+            ("camera", "verdict"),
+            _each(lines, _late),
+        )
+        shown.counter("reasons_total", "Records by reason.", ("camera", "reason"), _each(lines, _reasons))
+        shown.histograms(
+            "stage_seconds", "Durations of scored parts by stage.", ("camera", "stage"), _each(lines, _stages)
+        )
+        shown.gauge("ready", "1 while parts can be judged.", ("camera",), _each(lines, _ready))
+        shown.gauge("degraded", "1 for each code that is set.", ("camera", "code", "where"), _each(lines, _troubles))
         for name, what, field in _FIGURES:
-            samples = {state.name: getattr(state, field) for state in states if hasattr(state, field)}
             family = shown.counter if name.endswith("_total") else shown.gauge
-            family(f"output_{name}", what, samples, "output")
+            family(f"output_{name}", what, ("camera", "output"), _each(lines, partial(_of_outputs, field=field)))
         return shown.text()
 
-    def codes(self) -> tuple[str, ...]:
-        """What is not as it should be: of the station, then of the outputs."""
-        return tuple(dict.fromkeys((*self._station, *self.outputs.codes())))
-
     def health(self) -> dict[str, Any]:
-        """live: it answers; ready: parts can be judged; degraded: something is not as it should be, and `codes` says what."""
-        codes = self.codes()
+        """status: live (it answers), ready (parts can be judged), degraded (and something is not as it should be); of the worst camera."""
+        cameras = {name: _STARTING if line is None else _health(line) for name, line in self.lines.items()}
+        status = min((camera["status"] for camera in cameras.values()), key=_WORST_FIRST.index, default="live")
+        codes = dict.fromkeys(code for camera in cameras.values() for code in camera["codes"])
         return {
+            "status": status,
             "live": True,
-            "ready": not self._station,
+            "ready": status != "live",
             "degraded": bool(codes),
             "codes": list(codes),
-            "parts": self.stats.parts,
-            "outputs": [asdict(state) for state in self.outputs.states()],
+            "cameras": cameras,
         }
+
+    def _open(self) -> dict[str, WatchedLine]:
+        return {name: line for name, line in self.lines.items() if line is not None}
+
+
+def _health(line: WatchedLine) -> dict[str, Any]:
+    health = line.health
+    return {
+        "status": health.status,
+        "codes": list(health.codes),
+        "troubles": [asdict(trouble) for trouble in health.troubles],
+        "parts": line.stats.parts,
+        "outputs": [asdict(state) for state in health.states()],
+    }
+
+
+def _each(
+    lines: Mapping[str, WatchedLine], samples: Callable[[WatchedLine], Mapping[Labels, Sample]]
+) -> dict[Labels, Sample]:
+    """Samples of every line, the camera before their own labels."""
+    return {(name, *labels): value for name, line in lines.items() for labels, value in samples(line).items()}
+
+
+def _verdicts(line: WatchedLine) -> dict[Labels, float]:
+    return {(verdict.value,): count for verdict, count in line.stats.verdicts.copy().items()}
+
+
+def _late(line: WatchedLine) -> dict[Labels, float]:
+    return {(verdict.value,): count for verdict, count in line.stats.late.copy().items()}
+
+
+def _reasons(line: WatchedLine) -> dict[Labels, float]:
+    return {(reason,): count for reason, count in line.stats.reasons.copy().items()}
+
+
+def _stages(line: WatchedLine) -> dict[Labels, Histogram]:
+    return {(stage,): histogram for stage, histogram in line.stats.stages.copy().items()}
+
+
+def _ready(line: WatchedLine) -> dict[Labels, float]:
+    return {(): int(line.health.ready)}
+
+
+def _troubles(line: WatchedLine) -> dict[Labels, float]:
+    return {(trouble.code.value, trouble.where): 1 for trouble in line.health.troubles}
+
+
+def _of_outputs(line: WatchedLine, field: str) -> dict[Labels, float]:
+    return {(state.name,): getattr(state, field) for state in line.health.states() if hasattr(state, field)}
 
 
 class _Server(ThreadingHTTPServer):

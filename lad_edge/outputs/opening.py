@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lad_edge.errors import SinkError, UsageError
-from lad_edge.outputs.address import Address, parse
+from lad_edge.outputs.address import NETWORK, Address, is_address, parse
 from lad_edge.outputs.delivery import Delivery
-from lad_edge.outputs.images import ImageSaver, open_images
+from lad_edge.outputs.images import ImageSaver, image_options, open_images
 from lad_edge.outputs.ledger import Retention
 from lad_edge.outputs.outbox import MOST_BYTES, Limits, Outbox
+from lad_edge.stream.sinks import JsonlSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,11 +25,16 @@ if TYPE_CHECKING:
     from lad_edge.outputs.images import ImagesHealth
     from lad_edge.outputs.outbox import OutboxHealth
     from lad_edge.stream.records import Origin
+    from lad_edge.stream.sinks import Sink
 
+    Exchange = Callable[[Sequence[Sink], Sequence[Sink]], None]
+
+PLAIN = "file"  # the scheme of a plain path: JSON lines, written by the line itself
+_BESIDE = frozenset({PLAIN, "images"})  # what the line writes to beside the outbox
 _DRAIN_S = 10.0  # at the end of a recorded source, for outputs that still take records
 _STOP_S = 0.8
 _POLL_S = 0.02
-Opened = TypeVar("Opened", "Output", Outbox, ImageSaver)
+Opened = TypeVar("Opened", "Output", Outbox, "JsonlSink | ImageSaver")
 
 
 def _csv(address: Address, _origin: Origin) -> Output:
@@ -66,49 +72,81 @@ OUTPUTS: Mapping[str, Callable[[Address, Origin], Output]] = {
 }
 
 
-def open_outputs(texts: Sequence[str], origin: Origin, notice: Callable[[str], None]) -> Outputs:
-    """Opens what the words say, and begins to deliver. Raises UsageError, SinkError, MissingDependencyError.
-
-    Outputs that deliver need an outbox: the one of `sqlite:FILE`, else one in the state folder of this user or service.
-    """
-    addresses = [parse(text).filled(origin) for text in texts]
-    _refuse_doubles(addresses)
-    stores = [address for address in addresses if address.scheme == "sqlite"]
-    with ExitStack() as if_it_fails:
-        outputs = [
-            (_kept(OUTPUTS[address.scheme](address, origin), if_it_fails), address)
-            for address in addresses
-            if address.scheme in OUTPUTS
-        ]
-        images = [
-            _kept(open_images(address, origin), if_it_fails) for address in addresses if address.scheme == "images"
-        ]
-        outbox = _kept(_open_outbox(stores, origin, notice), if_it_fails) if outputs or stores else None
-        deliveries = [_delivery(outbox, *pair, notice) for pair in outputs] if outbox is not None else []
-        if_it_fails.pop_all()
-    for delivery in deliveries:
-        delivery.start()
-    return Outputs(origin, outbox, deliveries, images)
+def open_outputs(texts: Sequence[str], origin: Origin, notice: Callable[[str], None], sync: str = "close") -> Outputs:
+    """Opens what the words say, and begins to deliver. Raises UsageError, SinkError, MissingDependencyError."""
+    outputs = Outputs(origin, notice, sync)
+    outputs.prepare(texts).apply()
+    return outputs
 
 
-@dataclass(frozen=True)
 class Outputs:
-    """Everything that was opened. `outbox` is None when only pictures are kept."""
+    """Everything that --out of one line names, open and at work. `prepare` changes it while the line runs.
 
-    origin: Origin
-    outbox: Outbox | None
-    deliveries: Sequence[Delivery]
-    images: Sequence[ImageSaver]
+    origin: stands in every record. outbox: None while nothing needs one. deliveries, sinks: by the names of their addresses.
+    """
+
+    def __init__(self, origin: Origin, notice: Callable[[str], None], sync: str = "close") -> None:
+        """sync: of plain files (stream/sinks.py)."""
+        self.origin, self.notice, self.sync = origin, notice, sync
+        self.outbox: Outbox | None = None
+        self.addresses: Mapping[str, Address] = {}
+        self.deliveries: dict[str, Delivery] = {}
+        self._beside: dict[str, JsonlSink | ImageSaver] = {}
 
     @property
-    def sinks(self) -> list[Outbox | ImageSaver]:
+    def sinks(self) -> list[Outbox | JsonlSink | ImageSaver]:
         """What the line writes to; records first."""
-        return [*([self.outbox] if self.outbox is not None else []), *self.images]
+        return [*([self.outbox] if self.outbox is not None else []), *self._beside.values()]
 
     @property
     def next_seq(self) -> int:
         """Number of the next part, so that it rises over restarts (reliability.md V5)."""
         return max((sink.next_seq for sink in self.sinks), default=1)
+
+    def prepare(self, texts: Sequence[str]) -> Change:
+        """Opens what is new in these words, so that nothing can go wrong afterwards; what is at work goes on as it is.
+
+        Outputs that deliver need an outbox: the one of `sqlite:FILE`, else one in the state folder of this user or service. An outbox
+        stays for good. Raises UsageError, SinkError, MissingDependencyError.
+        """
+        addresses = _by_name(texts, self.origin)
+        for address in addresses.values():
+            _check_options(address)
+        with ExitStack() as if_it_fails:
+            added = {
+                name: _kept(OUTPUTS[address.scheme](address, self.origin), if_it_fails)
+                for name, address in addresses.items()
+                if address.scheme in OUTPUTS and self._is_new(address)
+            }
+            beside = {
+                name: _kept(self._open_beside(address), if_it_fails)
+                for name, address in addresses.items()
+                if address.scheme in _BESIDE and name not in self._beside
+            }
+            outbox = None if self.outbox is not None else self._open_outbox(addresses, if_it_fails)
+            return Change(self, addresses, added, beside, outbox, if_it_fails.pop_all())
+
+    def take_over(self, change: Change, exchange: Exchange) -> None:
+        """See `Change.apply`."""
+        stopped = [self.deliveries.pop(name) for name in [*self.deliveries] if change.ends(name)]
+        self._stop(stopped, "when it is named again")
+        gone = [self._beside.pop(name) for name in [*self._beside] if name not in change.addresses]
+        self.outbox = change.outbox or self.outbox
+        self._beside |= change.beside
+        exchange(gone, [*([change.outbox] if change.outbox is not None else []), *change.beside.values()])
+        for sink in gone:
+            sink.close()
+        self._adopt(change.addresses)
+        self.addresses = change.addresses
+        for name, output in change.added.items():
+            self._deliver(output, change.addresses[name])
+
+    def relabel(self, origin: Origin) -> None:
+        """Records say from now on that they were made under this configuration."""
+        self.origin = origin
+        for sink in self.sinks:
+            if not isinstance(sink, JsonlSink):
+                sink.origin = origin
 
     def flush(self, timeout_s: float) -> bool:
         """Waits until every record is on the disk; False when it is not in time."""
@@ -122,28 +160,21 @@ class Outputs:
         limit_s = time.monotonic() + _DRAIN_S
         self.flush(_DRAIN_S)
         while (
-            any(delivery.worth_waiting() for delivery in self.deliveries)
+            any(delivery.worth_waiting() for delivery in self.deliveries.values())
             and time.monotonic() < limit_s
             and not stopped()
         ):
             time.sleep(_POLL_S)
-        for delivery in self.deliveries:
-            delivery.ask_to_stop()
-        limit_s = time.monotonic() + _STOP_S  # for all together: an output may hang in a connection
-        for delivery in self.deliveries:
-            delivery.stop(limit_s - time.monotonic())
-        for image_saver in self.images:
-            image_saver.close()
-        if self.outbox is not None:
-            self.outbox.close()
+        self._stop(list(self.deliveries.values()), "after the next start")
+        with ExitStack() as all_of_them:
+            for sink in self.sinks:
+                all_of_them.callback(sink.close)  # the outbox last
 
     def states(self) -> list[OutboxHealth | DeliveryHealth | ImagesHealth]:
         """How each of them is doing."""
-        return [*([self.outbox.health()] if self.outbox is not None else []), *self._deliveries(), *self._images()]
-
-    def codes(self) -> tuple[str, ...]:
-        """Reason codes of what is not as it should be."""
-        return tuple(dict.fromkeys(code for state in self.states() for code in state.codes))
+        delivered = [delivery.health() for delivery in self.deliveries.copy().values()]
+        saved = [sink.health() for sink in self._beside.copy().values() if isinstance(sink, ImageSaver)]
+        return [*([self.outbox.health()] if self.outbox is not None else []), *delivered, *saved]
 
     def identity(self) -> dict[str, str]:
         """Labels of the line."""
@@ -151,23 +182,88 @@ class Outputs:
         named = {"device_id": origin.device_id, "camera_id": origin.camera_id, "config_sha256": origin.config_sha256}
         return {**named, **origin.versions}
 
-    def _deliveries(self) -> list[DeliveryHealth]:
-        return [delivery.health() for delivery in self.deliveries]
+    def _is_new(self, address: Address) -> bool:
+        """A file that is open already stays so, whatever its options say now."""
+        known = self.addresses.get(address.name)
+        return known is None or (known != address and address.scheme in NETWORK)
 
-    def _images(self) -> list[ImagesHealth]:
-        return [saver.health() for saver in self.images]
+    def _open_beside(self, address: Address) -> JsonlSink | ImageSaver:
+        return (
+            JsonlSink(Path(address.path), self.sync) if address.scheme == PLAIN else open_images(address, self.origin)
+        )
+
+    def _open_outbox(self, addresses: Mapping[str, Address], if_it_fails: ExitStack) -> Outbox | None:
+        stores = [address for address in addresses.values() if address.scheme == "sqlite"]
+        if not stores and not any(address.scheme in OUTPUTS for address in addresses.values()):
+            return None
+        return _kept(_open_outbox(stores, self.origin, self.notice), if_it_fails)
+
+    def _adopt(self, addresses: Mapping[str, Address]) -> None:
+        for name, sink in self._beside.items():
+            if isinstance(sink, ImageSaver):
+                sink.adopt(addresses[name])
+
+    def _deliver(self, output: Output, address: Address) -> None:
+        assert self.outbox is not None  # noqa: S101 - whatever delivers has brought one
+        delivery = Delivery(self.outbox, output, self.notice, from_start=_from_start(address))
+        self.deliveries[address.name] = delivery
+        delivery.start()
+
+    def _stop(self, deliveries: Sequence[Delivery], when: str) -> None:
+        for delivery in deliveries:
+            delivery.ask_to_stop()
+        limit_s = time.monotonic() + _STOP_S  # for all together: an output may hang in a connection
+        for delivery in deliveries:
+            delivery.stop(limit_s - time.monotonic(), when)
 
 
-def _refuse_doubles(addresses: Sequence[Address]) -> None:
+@dataclass(frozen=True)
+class Change:
+    """Outputs that are open and not yet at work: `apply` or `cancel`."""
+
+    outputs: Outputs
+    addresses: Mapping[str, Address]
+    added: Mapping[str, Output]
+    beside: Mapping[str, JsonlSink | ImageSaver]
+    outbox: Outbox | None
+    opened: ExitStack
+
+    def apply(self, exchange: Exchange = lambda _old, _new: None) -> None:
+        """Ends what is not named any more, and begins what is new. exchange: how the line gets other sinks between two records.
+
+        What an output that ends has not taken stays in the outbox: it goes out when it is named again.
+        """
+        self.outputs.take_over(self, exchange)
+
+    def cancel(self) -> None:
+        """Closes what was opened."""
+        self.opened.close()
+
+    def ends(self, name: str) -> bool:
+        """Whether the output of that name ends, perhaps for another one in its place."""
+        return name not in self.addresses or name in self.added
+
+
+def _check_options(address: Address) -> None:
+    """What is read only when an output begins its work, or goes on with other options. Raises UsageError."""
+    if address.scheme == "images":
+        image_options(address)
+    elif address.scheme in OUTPUTS:
+        _from_start(address)
+
+
+def _from_start(address: Address) -> bool:
+    return address.choice("from", "now", "start") == "start"
+
+
+def _by_name(texts: Sequence[str], origin: Origin) -> dict[str, Address]:
+    addresses = [parse(text).filled(origin) if is_address(text) else Address(PLAIN, text) for text in texts]
     names = [address.name for address in addresses]
     if doubles := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"--out names {doubles[0]} twice; name each place once")
     if sum(address.scheme == "sqlite" for address in addresses) > 1:
         raise UsageError("--out takes one sqlite:FILE: it is the outbox from which all others are delivered")
-
-
-def _delivery(outbox: Outbox, output: Output, address: Address, notice: Callable[[str], None]) -> Delivery:
-    return Delivery(outbox, output, notice, from_start=address.choice("from", "now", "start") == "start")
+    return dict(zip(names, addresses, strict=True))
 
 
 def _open_outbox(stores: Sequence[Address], origin: Origin, notice: Callable[[str], None]) -> Outbox:

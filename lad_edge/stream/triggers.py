@@ -23,12 +23,13 @@ _GONE = (Reason.CAMERA_LOST, Reason.CAMERA_BUSY, Reason.WRONG_CAMERA)
 class Trigger(ABC):
     """What the capture thread gives each picture to.
 
-    heard_s: when the source last said something, on the monotonic clock; lost: what it said was that there is no camera.
+    heard_s: when the source last said something, on the monotonic clock; fault: what it said, if it was that there is no camera.
     expose: lets a camera that waits for it take a picture; the line sets it.
     """
 
     def __init__(self, parts: Parts) -> None:
-        self.parts, self.heard_s, self.lost = parts, time.monotonic(), False
+        self.parts, self.heard_s = parts, time.monotonic()
+        self.fault: Frame | None = None
         self.expose: Callable[[], None] = lambda: None
 
     def start(self) -> None:
@@ -37,8 +38,13 @@ class Trigger(ABC):
 
     def put(self, frame: Frame) -> bool:
         """Takes a picture over; False once the line ends."""
-        self.heard_s, self.lost = time.monotonic(), frame.fault in _GONE
+        self.heard_s, self.fault = time.monotonic(), frame if frame.fault in _GONE else None
         return self.offer(frame)
+
+    @property
+    def lost(self) -> bool:
+        """There is no camera."""
+        return self.fault is not None
 
     @abstractmethod
     def offer(self, frame: Frame) -> bool:

@@ -64,7 +64,9 @@ function showViews(views) {
 }
 
 function showHealth(state, words) {
-  const camera = state.lost ? ["✕", "Camera: gone", words.CAMERA_LOST] : ["✓", `Camera: ${state.about.source || state.camera}`, ""];
+  const own = state.troubles.filter(({ where }) => ["camera", "engine", "line"].includes(where));
+  const troubles = own.map(({ code, where, detail }) => [state.status === "live" ? "✕" : "▲", `${where}: ${words[code] ?? code}`, `${code} · ${detail}`]);
+  const camera = own.some(({ where }) => where === "camera") ? [] : [["✓", `Camera: ${state.about.source || state.camera}`, ""]];
   const outputs = state.outputs.map((output) => {
     const codes = output.codes.map((code) => `${words[code] ?? ""} ${code}`).join(" ");
     const waiting = output.backlog ? `${output.backlog} waiting` : "";
@@ -72,7 +74,7 @@ function showHealth(state, words) {
   });
   const reasons = Object.entries(state.reasons).filter(([reason]) => reason !== "SCORE_WITHIN_LIMIT").map(([reason, count]) => ["·", `${count} × ${reason}`, words[reason] ?? ""]);
   const missed = state.missed ? [["▲", `${state.missed} parts came faster than this page counts`, ""]] : [];
-  get("health").replaceChildren(...[camera, ...outputs, ...missed, ...reasons].map(item));
+  get("health").replaceChildren(...[...troubles, ...camera, ...outputs, ...missed, ...reasons].map(item));
 }
 
 function item([sign, text, more]) {

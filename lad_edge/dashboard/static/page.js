@@ -124,8 +124,16 @@ function makeThumbnail(part) {
 function showState({ state }) {
   if (!state) return;
   get("source").textContent = [state.about.engine, state.about.source].filter(Boolean).join(" on ");
+  showTrouble(state.troubles);
   showToday(state);
   if (getComputedStyle(get("figures")).display !== "none") showFigures(state, words);
+}
+
+/** What is not as it should be, in one line: verdicts may be right all the same. */
+function showTrouble(troubles) {
+  const texts = [...new Set(troubles.map(({ code }) => words[code] ?? code))];
+  setText("trouble", texts.length ? `▲ ${texts.join(" ")}` : "");
+  get("trouble").title = troubles.map(({ code, where, detail }) => `${code} ${where}: ${detail}`).join("\n");
 }
 
 function showToday(state) {
