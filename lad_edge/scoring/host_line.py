@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -112,7 +113,9 @@ class HostLine:
     ) -> Said[Projected]:
         """See `kernels.project_maps`. constant: a number, or an array (1,) that an earlier step fills."""
         project = partial(project_maps, maps, rows, columns, weights, out=out)
-        return self._ask(lambda: project(constant=_finite(float(np.ravel(constant)[0]))))
+        if isinstance(constant, np.ndarray):
+            return self._ask(lambda: project(constant=_finite(constant.item())))
+        return self._ask(partial(project, constant=float(constant)))
 
     def quantize(
         self, top: Codebook, levels: Sequence[Codebook], tokens: Array, *, codes: Array, memory: Array
@@ -207,4 +210,4 @@ class HostLine:
 
 def _finite(value: float) -> float:
     """The kernel refuses a constant that is not finite; a frame with such values is refused by the gate anyway."""
-    return value if np.isfinite(value) else 0.0
+    return value if math.isfinite(value) else 0.0
