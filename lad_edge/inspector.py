@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from lad_edge.bundle import Bundle, Contract
+    from lad_edge.bundle import Bundle
     from lad_edge.views import Roi
 
 _PLANS = 4  # geometries for which buffers are kept when the contract admits any
@@ -87,9 +87,9 @@ class Inspector:
             self.runtime = _open_engine(bundle, self.options)
             if_it_fails.callback(self.close)
             self.calibration = bundle.calibration(self.runtime.precision)
-            contract = _of_camera(bundle.manifest.contract, self.options.roi)
-            self.gate = Gate(contract, self._limits(), live=self.options.live, picture=self._picture_gate())
             self.sight = Sight.of(bundle, self.options.roi)
+            contract = self.sight.of_camera(bundle.manifest.contract)
+            self.gate = Gate(contract, self._limits(), live=self.options.live, picture=self._picture_gate())
             self._calls = 0
             self.self_test()
             if_it_fails.pop_all()
@@ -279,24 +279,6 @@ def _for_windows(bundle: Bundle) -> Bundle:
     """The same engine for pictures that are the region of interest."""
     manifest = bundle.manifest
     return replace(bundle, manifest=replace(manifest, contract=replace(manifest.contract, roi=None)))
-
-
-def _of_camera(contract: Contract, crop: Roi | None) -> Contract:
-    """What the camera's frames must be, of which `crop` is the engine's frame. Raises UsageError if the engine takes no frames like it."""
-    if crop is None:
-        return contract
-    _, _, width, height = crop
-    x, y, least_width, least_height = contract.roi or (0, 0, 1, 1)
-    if contract.width not in (None, width) or contract.height not in (None, height):
-        raise UsageError(
-            f"--roi gives the engine {width}x{height} px of each frame, it needs {contract.width}x{contract.height}; "
-            "choose a region as large as the pictures that it was made from"
-        )
-    if x + least_width > width or y + least_height > height:
-        raise UsageError(
-            f"--roi gives the engine {width}x{height} px of each frame, it looks at {contract.roi} of them; give it more"
-        )
-    return replace(contract, width=None, height=None, roi=crop)
 
 
 def _finite(value: float) -> float | None:

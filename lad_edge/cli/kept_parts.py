@@ -12,6 +12,7 @@ import numpy as np
 from lad_edge.errors import DataError, UsageError
 from lad_edge.images import read_image
 from lad_edge.values import Frame, Verdict
+from lad_edge.views import region
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -45,7 +46,7 @@ class KeptPart:
         return Verdict(self.record["verdict"])
 
     def frame(self, pixel_format: str) -> Frame:
-        """The picture that was judged. Raises DataError if it is gone, or another one than was judged."""
+        """What was judged of the picture (run --roi). Raises DataError if it is gone, or another one than was judged."""
         from lad_edge.outputs.outbox import frame_sha256
 
         if not self.picture.is_file():
@@ -55,6 +56,7 @@ class KeptPart:
             image = np.ascontiguousarray(image[:, :, ::-1])
         if frame_sha256(image) != self.record.get("frame_sha256"):
             raise DataError(f"part {self.name}: {self.picture} is not the picture that was judged; leave this part out")
+        image = region(image, self.record.get("roi_px"))
         return Frame(self.seq, self.name, image, pixel_format, 0, int(self.record["utc_ns"]))
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lad_edge.errors import UsageError
 from lad_edge.views.mask import Painter
 from lad_edge.views.placement import region
 from lad_edge.views.registration import Follower, Window
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from lad_edge.bundle import Bundle
+    from lad_edge.bundle import Bundle, Contract
     from lad_edge.views.placement import Roi
 
 
@@ -33,7 +34,9 @@ class Sight:
 
     @classmethod
     def of(cls, bundle: Bundle, crop: Roi | None = None) -> Self:
-        """That of an engine."""
+        """That of an engine. Raises UsageError if it takes no frames like the crop."""
+        if crop is not None:
+            _check_crop(bundle.manifest.contract, crop)
         return cls(bundle.manifest.contract.roi, Follower.of(bundle), Painter.of(bundle), crop)
 
     @property
@@ -44,6 +47,10 @@ class Sight:
         left, top, width, height = self.crop
         x, y, width, height = self.roi or (0, 0, width, height)
         return left + x, top + y, width, height
+
+    def of_camera(self, contract: Contract) -> Contract:
+        """What the camera's frames must be, where `contract` says what the engine's must be."""
+        return contract if self.crop is None else replace(contract, width=None, height=None, roi=self.crop)
 
     def __call__(self, image: NDArray[np.uint8]) -> Window:
         """Of one frame of the camera; a painted region is overwritten by the next one."""
@@ -69,3 +76,17 @@ class Sight:
 
     def _painted(self, window: Window) -> Window:
         return window if self.painter is None else window._replace(inspected=self.painter(window.inspected))
+
+
+def _check_crop(contract: Contract, crop: Roi) -> None:
+    _, _, width, height = crop
+    x, y, least_width, least_height = contract.roi or (0, 0, 1, 1)
+    if contract.width not in (None, width) or contract.height not in (None, height):
+        raise UsageError(
+            f"--roi gives the engine {width}x{height} px of each frame, it needs {contract.width}x{contract.height}; "
+            "take a region as large as the pictures that it was made from"
+        )
+    if x + least_width > width or y + least_height > height:
+        raise UsageError(
+            f"--roi gives the engine {width}x{height} px of each frame, it looks at {contract.roi} of them; take a larger region"
+        )
