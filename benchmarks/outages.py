@@ -174,7 +174,7 @@ def _of_broker(folder: Path, engine: Path, times: int, chance: random.Random) ->
     with _broker(folder, kept) as broker, closing(_Watched(broker)) as watched:
         words = ("--engine", engine, "--camera", "pattern://64x48?fps=100", "--no-gates", "--quiet")
         outs = ("--out", f"sqlite:{folder}/line.sqlite", "--out", f"mqtt://127.0.0.1:{watched.gate.port}/line")
-        ways = {
+        ways: dict[str, Callable[[float], float]] = {
             "frozen": watched.freeze,
             "killed": watched.kill,
             "wiped": lambda down_s: watched.kill(down_s, wipe=kept),
@@ -184,9 +184,7 @@ def _of_broker(folder: Path, engine: Path, times: int, chance: random.Random) ->
             for way, fail in ways.items():
                 caught_up[way] = [fail(chance.uniform(0.5, 4.0)) for _ in range(times)]
                 print(f"mqtt {way}: {times} times", file=sys.stderr, flush=True)
-        RunningLine(
-            *words, *outs, "--max-frames", 10
-        ).finish()  # what the stop has left in the outbox goes out with the next start
+        RunningLine(*words, *outs, "--max-frames", 10).finish()  # delivers what the stop has left in the outbox
         stored = in_outbox(folder / "line.sqlite").entries
         assert until(lambda: len(watched.subscriber.seqs_once()) >= len(stored), _LIMIT_S), (
             f"of {len(stored)} records {len(watched.subscriber.seqs_once())} arrived"

@@ -66,7 +66,7 @@ def main() -> None:
     """Measures, and checks every frame that came through the ring."""
     arguments = options(__doc__ or "").parse_args()
     pace = start(arguments)
-    source, image = _open(0.0), np.random.default_rng(0).integers(0, 256, _BYTES, np.uint8)
+    source, image = open_memory(0.0), np.random.default_rng(0).integers(0, 256, _BYTES, np.uint8)
     theirs, ours = Pipe()
     sender = Process(target=_send, args=(theirs,), daemon=True)
     sender.start()
@@ -98,7 +98,8 @@ def serve_here() -> None:
     serve(outlet, lambda: MemoryDriver(request))
 
 
-def _open(period_s: float) -> DriverSource:
+def open_memory(period_s: float) -> DriverSource:
+    """A source whose driver process is `MemoryDriver`; it is open."""
     program = f"import sys; sys.path.insert(0, {environment()['PYTHONPATH']!r}); from benchmarks.ring import serve_here; serve_here()"
     request = {"period_s": period_s}
     source = DriverSource("memory", "memory", request, Limits(5.0), command=[sys.executable, "-c", program])
@@ -117,7 +118,7 @@ def _read(source: DriverSource) -> float:
 
 
 def _ages() -> Contest:
-    source = _open(0.01)
+    source = open_memory(0.01)
     ages = np.array([_read(source) for _ in range(_PACED)][20:])
     source.close()
     p50, p95, p99 = np.percentile(ages, (50, 95, 99))
