@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _NOT_JUDGING = frozenset(
     {"config", "check", "device", "func", "json", "lines", "metrics", "out", "overlays", "quiet", "save", "sync"}
     | {"dashboard", "dashboard_token_file", "dashboard_labels", "dashboard_shifts"}
+    | {"dashboard_cert", "dashboard_key", "dashboard_plain"}
 )
 HostPort = tuple[str, int]
 _HOST_PORT = re.compile(r"(?P<host>[^:]*|\[[^\]]+\]):(?P<port>\d{1,5})", re.ASCII)

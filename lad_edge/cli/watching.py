@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from lad_edge.inspector import Inspector
     from lad_edge.stream.health import Health
 
-_SETTINGS = ("dashboard", "dashboard_token_file", "dashboard_labels", "dashboard_shifts")
+_SETTINGS = (
+    *("dashboard", "dashboard_token_file", "dashboard_cert", "dashboard_key", "dashboard_plain"),
+    *("dashboard_labels", "dashboard_shifts"),
+)
 
 
 def add_dashboard_options(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +36,16 @@ def add_dashboard_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="whoever looks gives this token; a must for other machines",
+    )
+    group.add_argument(
+        "--dashboard-cert",
+        type=Path,
+        metavar="FILE",
+        help="its certificate (PEM): https, a must for other machines too",
+    )
+    group.add_argument("--dashboard-key", type=Path, metavar="FILE", help="the key of that; default: in the same file")
+    group.add_argument(
+        "--dashboard-plain", action="store_true", help="other machines without https: their network may read the token"
     )
     group.add_argument(
         "--dashboard-labels",
@@ -69,18 +82,32 @@ def open_dashboard(told: Sequence[argparse.Namespace], notice: Callable[[str], N
     from lad_edge.dashboard.feed import Dashboard
     from lad_edge.dashboard.process import Settings
 
-    token = read_token(args.dashboard_token_file, "--dashboard-token-file")
-    labels = "" if args.dashboard_labels is None else str(args.dashboard_labels.resolve())
+    if args.dashboard_key and not args.dashboard_cert:
+        raise UsageError("--dashboard-key is the key of --dashboard-cert: give both, or neither")
     host, port = args.dashboard
+    settings = Settings(
+        host=host,
+        port=port,
+        token=read_token(args.dashboard_token_file, "--dashboard-token-file"),
+        labels=_resolved(args.dashboard_labels),
+        certificate=_resolved(args.dashboard_cert),
+        key=_resolved(args.dashboard_key),
+        plain=args.dashboard_plain,
+    )
     try:
-        dashboard = Dashboard(Settings(host, port, token, labels), notice)
+        dashboard = Dashboard(settings, notice)
     except OSError as exc:
         raise SinkError(f"--dashboard: its process does not come up: {exc}") from exc
-    notice(f"the operator's page: http://{host}:{dashboard.port}")
+    notice(f"the operator's page: {'https' if settings.certificate else 'http'}://{host}:{dashboard.port}")
     try:
         yield dashboard
     finally:
         dashboard.close()
+
+
+def _resolved(path: Path | None) -> str:
+    """For a process that works in another folder."""
+    return "" if path is None else str(path.resolve())
 
 
 def open_feed(

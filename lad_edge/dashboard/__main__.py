@@ -25,10 +25,14 @@ async def _serve(line: socket.socket) -> None:
     reader, writer = await asyncio.open_connection(sock=line)
     settings = (await _next(reader)).head
     try:
-        from lad_edge.dashboard.server import Server  # pip install "lad-edge[dashboard]"; without it the line says so
+        from lad_edge.dashboard.server import (
+            Server,
+            server_context,
+        )  # pip install "lad-edge[dashboard]"; without it the line says so
 
         server = Server(settings["token"], settings["labels"])
-        port = await server.listen(settings["host"], settings["port"])
+        tls = server_context(settings["certificate"], settings["key"]) if settings["certificate"] else None
+        port = await server.listen(settings["host"], settings["port"], tls, plain=settings["plain"])
     except (LadEdgeError, OSError) as exc:
         writer.write(pack({"kind": "refused", "error": str(exc)}).data)
         await writer.drain()

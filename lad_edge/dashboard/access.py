@@ -15,10 +15,15 @@ class Access:
     No cookie is ever set or read, so no other site can make a browser send the token along.
     """
 
-    def __init__(self, host: str, token: str | None) -> None:
-        """Raises UsageError for an address that others can reach, without a token."""
+    def __init__(self, host: str, token: str | None, *, private: bool) -> None:
+        """private: nobody on the way can read along. Raises UsageError for an address that others can reach, without that or a token."""
         if token is None and not is_loopback(host):
             raise UsageError("others can reach this address: it needs --dashboard-token-file, or 127.0.0.1")
+        if not private and not is_loopback(host):
+            raise UsageError(
+                "the token would cross the network in clear text: give --dashboard-cert and --dashboard-key, or say with "
+                "--dashboard-plain that this network may read it"
+            )
         self._token = token
 
     def may_see(self, headers: Mapping[str, str]) -> bool:

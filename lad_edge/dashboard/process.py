@@ -26,12 +26,18 @@ _END_S = 0.5
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the page is served. token: None for this machine alone; labels: folder for the operators' labels, "" = no buttons."""
+    """Where the page is served. token: None for this machine alone; labels: folder for the operators' labels, "" = no buttons.
+
+    certificate, key: PEM files for TLS, "" = none. plain: without TLS for others too, whoever may read along.
+    """
 
     host: str
     port: int
     token: str | None = None
     labels: str = ""
+    certificate: str = ""
+    key: str = ""
+    plain: bool = False
 
 
 class PageProcess:

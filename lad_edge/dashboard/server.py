@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import Mapping
 from contextlib import aclosing, suppress
 from http import HTTPStatus
@@ -19,7 +20,7 @@ from lad_edge.dashboard.access import Access
 from lad_edge.dashboard.hub import Hub
 from lad_edge.dashboard.labels import Labels
 from lad_edge.dashboard.messages import pack
-from lad_edge.errors import MissingDependencyError
+from lad_edge.errors import MissingDependencyError, UsageError
 
 try:
     import h11
@@ -29,6 +30,7 @@ except ModuleNotFoundError as exc:
 CONNECTIONS = 64
 _HEADER_BYTES, _BODY_BYTES = 16 << 10, 1 << 20
 _READ_S, _WRITE_S = 10.0, 10.0  # for a whole request; for one message or file
+_HANDSHAKE_S = 5.0
 _PUNISHMENT_S = 0.25  # before a wrong token is answered
 _SEND_BUFFER_BYTES = 128 << 10  # of the system for one viewer: what lies there is old when it arrives
 _TYPES = {
@@ -66,15 +68,18 @@ class Server:
         self._labels = Labels(labels) if labels else None
         self._files = {f"/{name}": asset for name, asset in _assets().items()}
         self._files["/"] = self._files.pop("/index.html")
-        self._access = Access("127.0.0.1", token)
+        self._access = Access("127.0.0.1", token, private=True)
         self._connections = 0
         self._server: asyncio.Server | None = None
 
-    async def listen(self, host: str, port: int) -> int:
-        """The port, which `port` 0 leaves to the system. Raises UsageError, OSError."""
-        self._access = Access(host, self._token)
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None, *, plain: bool = False) -> int:
+        """The port, which `port` 0 leaves to the system. plain: others too may look without TLS. Raises UsageError, OSError."""
+        self._access = Access(host, self._token, private=plain or tls is not None)
+        handshake_s = None if tls is None else _HANDSHAKE_S
         try:
-            self._server = await asyncio.start_server(self._connected, host, port)
+            self._server = await asyncio.start_server(
+                self._connected, host, port, ssl=tls, ssl_handshake_timeout=handshake_s
+            )
         except OSError as exc:
             raise OSError(f"{exc.strerror or exc}; choose another address or port") from exc
         return int(self._server.sockets[0].getsockname()[1])
@@ -165,7 +170,8 @@ class _Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEADER_BYTES)
-        writer.transport.set_write_buffer_limits(high=0)  # so that `drain` waits for the client, not for a buffer
+        # So that `drain` waits for the client, not for a buffer. Not 0: asyncio's TLS would wait with an empty one.
+        writer.transport.set_write_buffer_limits(high=1)
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
 
     async def request(self) -> tuple[h11.Request, bytes]:
@@ -196,7 +202,8 @@ class _Client:
         self._write(self._http.send(h11.EndOfMessage()))
         await self._drain()
         with suppress(OSError):
-            self._writer.write_eof()
+            if self._writer.can_write_eof():  # not over TLS, whose end is a message of its own
+                self._writer.write_eof()
             await asyncio.wait_for(self._reader.read(_BODY_BYTES), 1.0)  # what still comes must not reset the answer
 
     async def start(self, kind: str, status: HTTPStatus = HTTPStatus.OK, length: int | None = None) -> None:
@@ -216,6 +223,17 @@ class _Client:
 
     async def _drain(self) -> None:
         await asyncio.wait_for(self._writer.drain(), _WRITE_S)
+
+
+def server_context(certificate: str, key: str) -> ssl.SSLContext:
+    """TLS 1.2 or newer, by PEM files; the key may stand in the file of the certificate. Raises UsageError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key or None, password="")  # nobody is there to be asked for one
+    except OSError as exc:  # ssl.SSLError is one
+        raise UsageError(f"its certificate {certificate} or its key cannot be used: {exc}; give PEM files") from exc
+    return context
 
 
 def _as_json(document: Mapping[str, object]) -> tuple[str, bytes]:

@@ -92,8 +92,10 @@ def test_the_page_itself_and_one_bit_of_health_are_for_everybody(locked: Dashboa
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "line3.factory"])
 def test_an_address_for_others_needs_a_token(host: str) -> None:
     with pytest.raises(UsageError, match="token"):
-        Access(host, None)
-    Access(host, TOKEN)
+        Access(host, None, private=True)
+    with pytest.raises(UsageError, match="--dashboard-cert"):
+        Access(host, TOKEN, private=False)
+    Access(host, TOKEN, private=True)
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8600", "127.0.0.1.evil.example", ""])
