@@ -67,7 +67,7 @@ def test_files_parts_and_labels_go_over_tls(page: tuple[Dashboard, CameraFeed], 
 
 
 def test_a_client_without_tls_gets_nothing(page: tuple[Dashboard, CameraFeed]) -> None:
-    with pytest.raises(OSError, match="closed|reset"):
+    with pytest.raises(OSError, match=r"closed|reset"):
         request(page[0].port, "GET", "/", headers=BEARER)
 
 
