@@ -81,6 +81,8 @@ def check_out(args: argparse.Namespace) -> None:
         parse(text)
     if not all(args.out):
         raise UsageError("--out takes a file or an address; came nothing")
+    if args.ok_when == "durable" and not any(parse(text).scheme != "images" for text in filter(is_address, args.out)):
+        raise UsageError("--ok-when durable needs records that survive a power cut: --out sqlite:FILE")
 
 
 def verdicts_with_maps(args: argparse.Namespace) -> frozenset[Verdict]:

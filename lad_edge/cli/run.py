@@ -33,9 +33,10 @@ from lad_edge.cli.outputs import (
 from lad_edge.cli.reloading import reload
 from lad_edge.cli.shadowing import add_shadow_options, open_trial
 from lad_edge.cli.station import Station
-from lad_edge.cli.triggering import add_trigger_options, make_trigger
+from lad_edge.cli.triggering import add_trigger_options, make_trigger, unknown_policy
 from lad_edge.cli.watching import add_dashboard_options, open_dashboard, open_feed
 from lad_edge.errors import UsageError
+from lad_edge.stream.sinks import OK_WHEN
 from lad_edge.stream.stopping import StopSignal
 from lad_edge.stream.watchdog import Beats
 from lad_edge.values import Verdict
@@ -227,6 +228,12 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         default="close",
         help="record: each record is on the disk before the next part; default: close",
     )
+    group.add_argument(
+        "--ok-when",
+        choices=OK_WHEN,
+        default=OK_WHEN[0],
+        help="durable: an OK is given once its record is on the disk, else the part is UNKNOWN (NOT_DURABLE); default: judged",
+    )
     group.add_argument("--overlays", type=Path, metavar="FOLDER", help="save pictures with heat and regions")
     group.add_argument("--save", default="ng", metavar="ng,unknown,ok", help="which of them; default: ng")
     how = group.add_mutually_exclusive_group()
@@ -360,6 +367,7 @@ def _open_plcs(args: argparse.Namespace, live: bool, beats: Beats, stack: ExitSt
     opened: list[Display] = []
     for uri in args.plc:
         opened.append((open_display if opened else open_plc)(uri, beats, partial(_say, args.name)))
+        opened[-1].policy = unknown_policy(args)
         stack.callback(opened[-1].close)
     return opened
 
@@ -378,6 +386,7 @@ def _line(args: argparse.Namespace, source: Source, inspector: Inspector, sinks:
         trigger=make_trigger(args, live=source.live, plc=next((sink for sink in sinks if isinstance(sink, Plc)), None)),
         vote=Vote(args.vote),
         deadline_ms=args.deadline,
+        ok_when=args.ok_when,
         keep_warm_s=keep_warm_s(args.keep_warm, inspector.runtime.name),
         stop=stop.requested,
         notice=partial(_say, args.name),

@@ -14,6 +14,7 @@ from lad_edge.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lad_edge.plc.policy import UnknownPolicy
     from lad_edge.plc.station import Plc
     from lad_edge.stream.parts import Parts
     from lad_edge.stream.triggers import Trigger
@@ -25,6 +26,7 @@ _KINDS = "free-run, interval:TIME, http://HOST:PORT, presence, presence:X,Y,WIDT
 
 def add_trigger_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
+    from lad_edge.plc.policy import ACTIONS
     from lad_edge.stream.vote import RULES
 
     group = parser.add_argument_group("parts")
@@ -42,6 +44,13 @@ def add_trigger_options(parser: argparse.ArgumentParser) -> None:
         help="modbus://HOST:PORT or opcua://HOST:PORT: serve a PLC there, which triggers each part and reads its verdict "
         "('lad-edge io diagram' shows the handshake); once more with opcua:// for clients that only look",
     )
+    for option, which in (("--on-unknown", "a part that is UNKNOWN"), ("--on-late", "one whose --deadline has passed")):
+        group.add_argument(
+            option,
+            choices=ACTIONS,
+            help=f"what --plc is shown for {which}: hold, the signal UNKNOWN, or reject, the signal NG; "
+            f"default: {'hold' if option == '--on-unknown' else 'as --on-unknown'}",
+        )
     group.add_argument("--pictures", type=positive_int, default=1, metavar="N", help="of each part; default: 1")
     group.add_argument(
         "--vote",
@@ -56,6 +65,7 @@ def add_trigger_options(parser: argparse.ArgumentParser) -> None:
 
 def make_trigger(args: argparse.Namespace, *, live: bool, plc: Plc | None = None) -> MakeTrigger | None:
     """What makes the trigger of the parts of a line; None = each picture is a part. plc: of --plc. Raises UsageError."""
+    _check_policy(args)
     if args.plc:
         return _plc_trigger(args, live, plc)
     kind, _, rest = args.trigger.partition(":")
@@ -69,6 +79,21 @@ def make_trigger(args: argparse.Namespace, *, live: bool, plc: Plc | None = None
     if not live:
         raise UsageError(f"--trigger {args.trigger} needs a live source; each picture of a file or folder is a part")
     return _live_trigger(args, kind, rest)
+
+
+def unknown_policy(args: argparse.Namespace) -> UnknownPolicy:
+    """What a PLC is shown of parts that are UNKNOWN."""
+    from lad_edge.plc.policy import HOLD, UnknownPolicy
+
+    return UnknownPolicy(args.on_unknown or HOLD, args.on_late)
+
+
+def _check_policy(args: argparse.Namespace) -> None:
+    for option, action in (("--on-unknown", args.on_unknown), ("--on-late", args.on_late)):
+        if action is not None and not args.plc:
+            raise UsageError(f"{option} {action} says what a PLC is shown: give one with --plc; records stay UNKNOWN")
+    if args.on_late is not None and args.deadline is None:
+        raise UsageError(f"--on-late {args.on_late} is for parts whose deadline has passed: give one with --deadline")
 
 
 def _plc_trigger(args: argparse.Namespace, live: bool, plc: Plc | None) -> MakeTrigger | None:

@@ -27,6 +27,7 @@ import json
 import math
 import os
 import sqlite3
+import sys
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,7 +38,7 @@ from urllib.parse import quote
 from lad_edge.errors import SinkError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from lad_edge.stream.records import Origin
 
@@ -125,6 +126,7 @@ class Ledger:
         self.set_aside: Path | None = None
         self.last_id, self.first_id = 0, 1
         self.running_s, self._chain = 0.0, b""
+        self._appended = 0, b""  # last_id and chain, once it is published
         with ExitStack() as if_it_fails:
             if_it_fails.callback(os.close, self._lock)
             self._open()
@@ -135,11 +137,12 @@ class Ledger:
     ) -> None:
         """One transaction: all of it is on the disk afterwards, or none. Raises sqlite3.Error.
 
-        A record whose key is there already stays as it is. late: JSON of late results, each beside the record of its part if that is
-        still there.
+        A record whose key is there already stays as it is. Until `publish`, another call puts other records in the place of these.
+        late: JSON of late results, each beside the record of its part if that is still there.
         """
         last_id, chain = self.last_id, self._chain
         with self._transaction() as connection:
+            connection.execute("DELETE FROM records WHERE id > ?", (last_id,))
             for line in lines:
                 link = _link(chain, line)
                 if connection.execute(_INSERT, (last_id + 1, line, running_s, link)).rowcount:
@@ -147,7 +150,11 @@ class Ledger:
             connection.executemany(_SET_LATE, [{"late": line} for line in late])
             connection.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", cursors.items())
             connection.execute("INSERT OR REPLACE INTO meta VALUES ('running_s', ?)", (running_s,))
-        self.last_id, self._chain = last_id, chain
+        self._appended = last_id, chain
+
+    def publish(self) -> None:
+        """What was appended stands: `last_id` names it."""
+        self.last_id, self._chain = self._appended
 
     def trim(self, retention: Retention, running_s: float) -> int:
         """Deletes a bounded number of the oldest records beyond the retention; how many. The last one always stays."""
@@ -235,14 +242,17 @@ class Ledger:
 class Reader:
     """Reads committed records while another connection writes. For one thread; its reads are short."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, last_id: Callable[[], int] = lambda: sys.maxsize) -> None:
+        """last_id: of the records that may be read by now, asked before each reading."""
+        self._last_id = last_id
         self._connection = sqlite3.connect(_uri(path, "ro"), uri=True, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA query_only = ON")
 
     def after(self, last_id: int, limit: int) -> list[Stored]:
         """Up to `limit` records behind that id, in order."""
         rows = self._connection.execute(
-            "SELECT id, record, running_s, late FROM records WHERE id > ? ORDER BY id LIMIT ?", (last_id, limit)
+            "SELECT id, record, running_s, late FROM records WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
+            (last_id, self._last_id(), limit),
         ).fetchall()
         return [Stored(*row) for row in rows]
 

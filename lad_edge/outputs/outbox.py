@@ -2,6 +2,9 @@
 
 `write` only hands over. A thread of its own makes the records and commits whatever has come in meanwhile as one transaction
 (group commit); only then do the outputs see them. While the disk refuses, records wait in memory and verdicts go on.
+
+`write_durable` waits for the commit of an OK. What is not committed in time is withdrawn: UNKNOWN takes its place, in the next
+commit at the latest, and before any output has seen it.
 """
 
 from __future__ import annotations
@@ -22,10 +25,11 @@ from lad_edge.errors import SinkError
 from lad_edge.outputs.ledger import Ledger, Reader, Retention
 from lad_edge.outputs.reserve import Reserve
 from lad_edge.stream.records import Origin, json_line, to_record
+from lad_edge.stream.sinks import not_durable
 from lad_edge.values import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -74,13 +78,14 @@ class OutboxHealth:
     detail: str
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Job:
-    """What waits for the disk. late: it belongs beside the record of its part, which was handed over before."""
+    """What waits for the disk. late: it belongs beside the record of its part, which was handed over before. stored: it is on the disk."""
 
     image: NDArray[np.generic] | None
     result: Result
     late: bool = False
+    stored: bool = False
 
 
 class Outbox:
@@ -108,6 +113,21 @@ class Outbox:
     def write(self, frame: Frame, result: Result) -> None:
         """Hands one result over. Raises SinkError when it cannot be kept any more."""
         self._hand_over(frame.image, result)
+
+    def write_durable(self, frame: Frame, result: Result, limit_s: float) -> Result:
+        """Hands one result over, and waits until it is on the disk; returns the result that stands, and is recorded.
+
+        It is another one, UNKNOWN, if the disk refuses, or has not taken it at `limit_s` on the monotonic clock. Raises SinkError when
+        nothing can be kept any more.
+        """
+        with self._changed:
+            job = self._hand_over(frame.image, result)
+            self._changed.wait_for(
+                lambda: job.stored or self._trouble or self._error, max(0.0, limit_s - time.monotonic())
+            )
+            if not job.stored:
+                job.result = not_durable(job.result, self._error or self._trouble, *self._warnings())
+            return replace(result, verdict=job.result.verdict, reasons=job.result.reasons, detail=job.result.detail)
 
     def write_late(self, result: Result) -> None:
         """Hands over what came after the deadline of a part. Raises SinkError when nothing can be kept any more."""
@@ -163,16 +183,15 @@ class Outbox:
 
     def reader(self) -> Reader:
         """A connection of its own, for one thread."""
-        return Reader(self.path)
+        return Reader(self.path, lambda: self.last_id)
 
     def health(self) -> OutboxHealth:
         """How it is doing now."""
         with self._changed:
-            low = bool(self._trouble) or not self._reserve.held
-            codes = [Reason.DISK_LOW.value] * low + [Reason.NOT_DURABLE.value] * bool(self._lost)
+            codes = [*self._warnings(), *[Reason.NOT_DURABLE] * bool(self._lost)]
             return OutboxHealth(
                 name=f"sqlite:{self.path}",
-                codes=tuple(codes),
+                codes=tuple(code.value for code in codes),
                 stored=self._done - self._late,
                 lost=self._lost,
                 unhashed=self._unhashed,
@@ -182,16 +201,21 @@ class Outbox:
                 detail=self._error or self._trouble,
             )
 
-    def _hand_over(self, image: NDArray[np.generic] | None, result: Result, *, late: bool = False) -> None:
+    def _warnings(self) -> list[Reason]:
+        return [Reason.DISK_LOW] * (bool(self._trouble) or not self._reserve.held)
+
+    def _hand_over(self, image: NDArray[np.generic] | None, result: Result, *, late: bool = False) -> _Job:
         with self._changed:
             if self._error:
                 raise SinkError(self._error)
             if len(self._waiting) >= self.limits.waiting:
                 self._overflow()
-                return
-            self._waiting.append(_Job(self._picture_to_hash(image), _without_maps(result), late))
+                return _Job(None, result)
+            job = _Job(self._picture_to_hash(image), _without_maps(result), late)
+            self._waiting.append(job)
             self._handed += 1
             self._changed.notify_all()
+            return job
 
     def _picture_to_hash(self, image: NDArray[np.generic] | None) -> NDArray[np.generic] | None:
         if image is None:
@@ -232,16 +256,25 @@ class Outbox:
             return not closing
         if not self._store(jobs, cursors):
             return False
-        with self._changed:
-            self._done += len(jobs)
-            self._late += sum(job.late for job in jobs)
-            self._changed.notify_all()
         if self._done >= self._tidy_at:
             self._tidy()
         return True
 
-    def _line(self, job: _Job) -> str:
-        record = to_record(job.result, self.origin, None if job.image is None else frame_sha256(job.image))
+    def _publish(self, jobs: Sequence[_Job], stored: Sequence[Result]) -> bool:
+        """What was stored stands from now on; False when one of the results was withdrawn meanwhile."""
+        with self._changed:
+            if any(job.result is not result for job, result in zip(jobs, stored, strict=True)):
+                return False
+            self._ledger.publish()
+            for job in jobs:
+                job.stored = True
+            self._done += len(jobs)
+            self._late += sum(job.late for job in jobs)
+            self._changed.notify_all()
+            return True
+
+    def _line(self, result: Result, sha256: str | None) -> str:
+        record = to_record(result, self.origin, sha256)
         try:
             line = json_line(record)
         except ValueError:  # NaN or Inf, which no gate lets pass: the record is kept, the number is not
@@ -250,18 +283,21 @@ class Outbox:
 
     def _store(self, jobs: Sequence[_Job], cursors: dict[str, int]) -> bool:
         """Tries until it is stored; False when the line ends and the disk still refuses."""
-        lines, late = ([self._line(job) for job in jobs if job.late is wanted] for wanted in (False, True))
+        hashes = [None if job.image is None else frame_sha256(job.image) for job in jobs]
         pause_s, limit_s = _FIRST_RETRY_S, math.inf
         while True:
-            start_s = time.monotonic()
+            start_s, results = time.monotonic(), [job.result for job in jobs]
+            lines = [self._line(result, sha256) for result, sha256 in zip(results, hashes, strict=True)]
             try:
-                self._ledger.append(lines, self.running_s, cursors, late)
+                self._append(jobs, lines, cursors)
             except sqlite3.OperationalError as exc:  # full, read-only, an error of the device: all may pass
                 self._note(f"the outbox {self.path} cannot be written: {exc}")
             else:
                 self._commits, self._commit_s = self._commits + 1, self._commit_s + time.monotonic() - start_s
-                self._note("")
-                return True
+                if self._publish(jobs, results):
+                    self._note("")
+                    return True
+                continue
             if self._reserve.release():
                 continue
             limit_s = min(limit_s, time.monotonic() + _LAST_TRY_S) if self._closing else math.inf
@@ -270,6 +306,12 @@ class Outbox:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _SLOWEST_RETRY_S)
 
+    def _append(self, jobs: Sequence[_Job], lines: Sequence[str], cursors: Mapping[str, int]) -> None:
+        records, late = (
+            [line for job, line in zip(jobs, lines, strict=True) if job.late is wanted] for wanted in (False, True)
+        )
+        self._ledger.append(records, self.running_s, cursors, late)
+
     def _give_up(self, popped: int) -> bool:
         self._fail(f"{self._trouble}; {popped + len(self._waiting)} records are lost, those before them are kept")
         return False
@@ -277,7 +319,9 @@ class Outbox:
     def _note(self, trouble: str) -> None:
         if bool(trouble) != bool(self._trouble):
             self._notice(trouble or f"the outbox {self.path} is written again; {self._lost or 'no'} records were lost")
-        self._trouble = trouble
+        with self._changed:
+            self._trouble = trouble
+            self._changed.notify_all()
 
     def _fail(self, error: str) -> None:
         with self._changed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from lad_edge.plc.handshake import Handshake
+from lad_edge.plc.policy import UnknownPolicy
 from lad_edge.stream.records import safe_id
 from lad_edge.stream.triggers import OnDemand
 from lad_edge.values import Reason
@@ -34,14 +35,14 @@ class Bus(Protocol):
 class Display:
     """One of the sinks of a line that somebody else triggers: shows each result until the next one, to clients that only look.
 
-    Owns the server: close it after the line. Its heartbeat moves while the line does.
+    Owns the server: close it after the line. Its heartbeat moves while the line does. policy: what is shown of parts that are UNKNOWN.
     """
 
     def __init__(
         self, open_bus: Callable[[Handshake, Callable[[], None]], Bus], beats: Beats, *, attended: bool = False
     ) -> None:
         """open_bus: (handshake, what it calls every HEARTBEAT_S) → a running server; raises UsageError. attended: see `Handshake`."""
-        self.beats = beats
+        self.beats, self.policy = beats, UnknownPolicy()
         self._bus: Bus | None = None
         self.handshake = Handshake(self._changed, attended=attended)
         self._bus = open_bus(self.handshake, self._beat)
@@ -49,7 +50,7 @@ class Display:
 
     def write(self, _frame: Frame, result: Result) -> None:
         """Shows a result; never waits for a client."""
-        self.handshake.show(result)
+        self.handshake.show(self.policy(result))
 
     def close(self) -> None:
         """Ends the server."""

@@ -13,7 +13,7 @@ from lad_edge.errors import EngineError, SinkError, SourceError
 from lad_edge.sources.source import fault_now
 from lad_edge.stream.capture import Capture, Pace
 from lad_edge.stream.parts import Part, Parts
-from lad_edge.stream.sinks import Buffered, KeepsLate
+from lad_edge.stream.sinks import OK_WHEN, Buffered, Durable, KeepsLate, not_durable
 from lad_edge.stream.stats import Stats
 from lad_edge.stream.triggers import FreeRun, Trigger
 from lad_edge.stream.vote import Vote
@@ -30,6 +30,7 @@ _POLL_S = 0.05  # how late a stop may be noticed; parts wake the loop at once
 _OPEN_TIMEOUT_S = 15.0
 _JOIN_S = 0.8
 _LAST_WORDS_S = 0.3
+_DURABLE_S = 1.0  # that an OK waits for the disk, where no deadline is given
 
 CAPACITY = {"latest": 1, "all": 4}  # parts that wait; live sources lose the oldest one, recorded ones wait
 _LIVE_ALL_CAPACITY = 64
@@ -46,7 +47,8 @@ class LineOptions:
 
     queue: "latest" (the newest part wins) or "all" (in order); None = "latest" for live sources that run freely, else "all".
     trigger: what makes a part of the pictures; None = each picture is one. vote: what becomes of several pictures of a part.
-    deadline_ms: from capture to verdict, after which the part is UNKNOWN; None = no limit.
+    deadline_ms: from capture to verdict, after which the part is UNKNOWN; None = no limit. ok_when: "durable" = an OK is put out when its
+    record is on the disk, and is UNKNOWN (NOT_DURABLE) if that is not in time; some sink has to be `Durable`.
     first_seq: number of the first part; stall_s: a live source silent for that long is reported as CAMERA_LOST, and a triggered part that
     has not got its pictures by then is UNKNOWN. keep_warm_s: after that long without a part the engine runs for nobody, again and again;
     None = it sleeps. stop: becomes true when the line shall end; notice: takes a line for a person.
@@ -56,6 +58,7 @@ class LineOptions:
     trigger: Callable[[Parts], Trigger] | None = None
     vote: Vote = field(default_factory=Vote)
     deadline_ms: float | None = None
+    ok_when: str = OK_WHEN[0]
     pace: Pace = field(default_factory=Pace)
     first_seq: int = 1
     stall_s: float = 1.0
@@ -247,12 +250,37 @@ class Line:
 
     def _write_in_order(self) -> None:
         while (part := self.parts.leave()) is not None:
-            assert part.result is not None  # noqa: S101 - settled parts leave, no others
-            self._write(part.frame(), part.result)
+            self._write(part)
 
-    def _write(self, frame: Frame, result: Result) -> None:
+    def _write(self, part: Part) -> None:
+        """Puts the result of a part out: an OK, where that is asked for, once it is on the disk."""
+        frame, result, stored_by = part.frame(), part.result, None
+        assert result is not None  # noqa: S101 - settled parts leave, no others
+        if result.verdict is Verdict.OK and self.options.ok_when == "durable":
+            stored_by = next((sink for sink in self.sinks if isinstance(sink, Durable)), None)
+            result = self._durable(stored_by, frame, result, self._limit_s(part))
         self.stats.add(result)
-        self._to_each(lambda sink: sink.write(frame, result))
+        try:
+            self._to_each(lambda sink: None if sink is stored_by else sink.write(frame, result))
+        finally:
+            self.parts.tell(part, result)
+
+    def _durable(self, sink: Durable | None, frame: Frame, result: Result, limit_s: float) -> Result:
+        """What stands once the sink has stored an OK, or could not."""
+        if sink is None:
+            return not_durable(result, "there is no outbox")
+        try:
+            return sink.write_durable(frame, result, limit_s)
+        except SinkError as exc:
+            self._failure = exc
+            return not_durable(result, str(exc))
+
+    def _limit_s(self, part: Part) -> float:
+        """Until when an OK may wait for the disk, on the monotonic clock."""
+        deadline_ns, _ = self._limits_ns
+        if deadline_ns is None or part.clock_ns is None:
+            return time.monotonic() + _DURABLE_S
+        return (part.clock_ns + deadline_ns) / 1e9
 
     def _to_each(self, write: Callable[[Sink], None]) -> None:
         """To every sink that still works, even if one of them fails; then the first failure is raised."""

@@ -28,6 +28,7 @@ class Part:
     """One trigger and what has come of it so far.
 
     part_id: the name that whoever triggered gave it. clock_ns: monotonic time from which its deadline counts; None = not yet.
+    told: the result that was put out, once it was.
     """
 
     seq: int
@@ -39,6 +40,7 @@ class Part:
     frames: list[Frame] = field(default_factory=list)
     taken: bool = False
     result: Result | None = None
+    told: Result | None = None
 
     @property
     def complete(self) -> bool:
@@ -150,11 +152,17 @@ class Parts:
             self._changed.notify_all()
             return True
 
-    def result_of(self, part: Part, timeout_s: float) -> Result | None:
-        """Waits for a part to be settled; None when it is not in time."""
+    def tell(self, part: Part, result: Result) -> None:
+        """What was put out for a part that has left."""
         with self._changed:
-            self._changed.wait_for(lambda: part.result is not None, timeout_s)
-            return part.result
+            part.told = result
+            self._changed.notify_all()
+
+    def result_of(self, part: Part, timeout_s: float) -> Result | None:
+        """Waits for what is put out for a part; None when it is not in time."""
+        with self._changed:
+            self._changed.wait_for(lambda: part.told is not None, timeout_s)
+            return part.told
 
     def leave(self) -> Part | None:
         """The oldest part if it is settled: it is out from now on, and the caller writes its record before the next one leaves."""

@@ -8,11 +8,12 @@ import json
 import os
 import stat
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TextIO, runtime_checkable
 
 from lad_edge.errors import SinkError
 from lad_edge.stream.records import to_json_line
-from lad_edge.values import Frame, Result, Verdict
+from lad_edge.values import Frame, Reason, Result, Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +47,20 @@ class KeepsLate(Protocol):
 
     def write_late(self, result: Result, /) -> None:
         """Takes one late result, after the one that stands for its part. Raises SinkError when it cannot be kept."""
+
+
+OK_WHEN = ("judged", "durable")  # an OK is given when the part is judged, or when its record is on the disk
+
+
+@runtime_checkable
+class Durable(Protocol):
+    """A sink that can tell when a result is on the disk."""
+
+    def write_durable(self, frame: Frame, result: Result, limit_s: float, /) -> Result:
+        """As `write`, but returns when the result is on the disk, or `not_durable` stands in its place.
+
+        limit_s: when at the latest, on the monotonic clock. Raises SinkError.
+        """
 
 
 class JsonlSink:
@@ -160,6 +175,14 @@ class ConsoleSink:
     def _verdict(self, verdict: Verdict) -> str:
         padded = f"{verdict.value:<7}"
         return f"{_COLOURS[verdict]}{padded}\033[0m" if self._colour else padded
+
+
+def not_durable(result: Result, trouble: str, *warnings: Reason) -> Result:
+    """What a part is whose OK was not on the disk in time. trouble: why, if that is known; warnings stand beside the reason."""
+    detail = f"its OK was not on the disk in time{f': {trouble}' if trouble else ''}"
+    reasons = dict.fromkeys((*result.reasons, *warnings))
+    del reasons[Reason.SCORE_WITHIN_LIMIT]
+    return replace(result, verdict=Verdict.UNKNOWN, reasons=(Reason.NOT_DURABLE, *reasons), detail=detail)
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:

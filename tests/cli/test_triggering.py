@@ -18,6 +18,7 @@ from lad_edge.stream.triggers import Interval, Trigger
 def made(words: str, *, live: bool = True) -> Trigger | None:
     parser = argparse.ArgumentParser()
     add_trigger_options(parser)
+    parser.set_defaults(deadline=None)
     make = make_trigger(parser.parse_args(words.split()), live=live)
     return make(Parts(1, lambda *_: None, wait_when_full=False)) if make else None  # type: ignore[arg-type, return-value]
 
@@ -62,6 +63,9 @@ def test_requests_with_a_token(tmp_path: Path) -> None:
         ("--trigger http://0.0.0.0:0", "it needs --token-file"),
         ("--trigger http://127.0.0.1:0 --token-file /nowhere", "cannot be read"),
         ("--trigger presence --token-file x", "--token-file is for --trigger http"),
+        ("--on-unknown reject", "give one with --plc"),
+        ("--on-late reject", "give one with --plc"),
+        ("--plc modbus://127.0.0.1:0 --on-late reject", "give one with --deadline"),
         ("--pictures 2", "has one picture for each part"),
         ("--plc modbus://127.0.0.1:0 --trigger presence", "the PLC triggers; leave one of them out"),
     ],
