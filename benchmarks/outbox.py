@@ -1,8 +1,8 @@
 """What keeping a record costs the line, and how fast the disk takes them: python -m benchmarks.outbox.
 
-On the verdict path: `write` of one record every 5 ms, as parts come, of the outbox and of the sinks that write themselves, in
-turns. On the disk: records one by one, each flushed before the next, and as many as come. Every record is read back and the
-chain is checked before a figure is shown.
+On the verdict path: `write` of one record every 5 ms, as parts come, of the outbox, also where an OK waits for the disk
+(`--ok-when durable`), and of the sinks that write themselves, in turns. On the disk: records one by one, each flushed before
+the next, and as many as come. Every record is read back and the chain is checked before a figure is shown.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from lad_edge.values import Frame, Reason, Region, Result, Verdict
 
 _PERIOD_S = 0.005
 _PARTS = 200  # in a round
+_PATIENCE_S = 10.0
 _ALONE, _TOGETHER = 500, 20_000
 _PICTURE = np.random.default_rng(1).integers(0, 256, (1024, 1280, 3), np.uint8)
 _RESULT = Result(
@@ -57,9 +58,12 @@ def main() -> None:
 
 def _on_the_line(folder: Path, rounds: int) -> Contest:
     outbox = _open(folder / "line.sqlite")
+    durable = _Durable(outbox)
     sinks: dict[str, tuple[Sink, Frame]] = {
         "outbox": (outbox, _frame(None)),
         "outbox, picture of 1280×1024": (outbox, _frame(_PICTURE)),
+        "outbox, on the disk": (durable, _frame(None)),
+        "outbox, on the disk, picture of 1280×1024": (durable, _frame(_PICTURE)),
         "JSON lines": (JsonlSink(folder / "close.jsonl"), _frame(None)),
         "JSON lines, --sync record": (JsonlSink(folder / "record.jsonl", "record"), _frame(None)),
     }
@@ -71,10 +75,24 @@ def _on_the_line(folder: Path, rounds: int) -> Contest:
             seq += _PARTS
     for sink in dict.fromkeys(sink for sink, _ in sinks.values()):
         sink.close()
-    assert verify(outbox.path) == 2 * rounds * _PARTS
+    assert verify(outbox.path) == 4 * rounds * _PARTS
     contest = Contest("write, one record every 5 ms", tuple(_timing(name, taken) for name, taken in samples.items()))
     show(contest)
     return contest
+
+
+class _Durable:
+    """`write` of the outbox, for an OK that is given once it is on the disk."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    def write(self, frame: Frame, result: Result) -> None:
+        ok = replace(result, verdict=Verdict.OK, reasons=(Reason.SCORE_WITHIN_LIMIT,))
+        assert self._outbox.write_durable(frame, ok, time.monotonic() + _PATIENCE_S).verdict is Verdict.OK
+
+    def close(self) -> None:
+        """It belongs to the other one."""
 
 
 def _timed(sink: Sink, frame: Frame, seq: int) -> float:
