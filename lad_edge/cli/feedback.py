@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lad_edge.cli.arguments import add_engine_options, add_json, print_json
+from lad_edge.cli.recorded import RECORDS_HELP
 from lad_edge.errors import UsageError
 from lad_edge.thresholds import POLICY_HELP
 from lad_edge.values import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from lad_edge.cli.kept_parts import KeptPart
     from lad_edge.cli.proposing import Proposal, Said, Told
@@ -28,10 +29,12 @@ examples:
   lad-edge feedback propose part.lad parts --false-reject 118 240          these were good: part.proposed.lad
   lad-edge feedback propose part.lad parts --missed 97                     this one was bad and released
   lad-edge feedback propose part.lad parts --labels labels                 what operators said on the page
+  lad-edge feedback propose part.lad line.sqlite --pictures parts --false-reject tray-17    by the name that the trigger gave it
   lad-edge feedback apply part.proposed.lad                                in place of part.lad, which is kept beside it
   lad-edge feedback rollback part.lad                                      and back
 
-Parts are named by the seq of their record. A taught engine learns the false rejects as good parts, which takes a second; any other gets
+Parts are named by the seq or the id in their record. With the records of all parts (sqlite:, .jsonl) a proposal says how many of them
+a new threshold would have rejected. A taught engine learns the false rejects as good parts, which takes a second; any other gets
 a new threshold. Nothing changes before 'apply'; a line that runs goes on with the engine that it has read.
 """
 
@@ -54,9 +57,12 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def _add_propose(actions: argparse._SubParsersAction[Any]) -> None:
     parser = actions.add_parser("propose", help="make a better engine, and say what it would change")
     parser.add_argument("engine", type=Path, metavar="X.lad", help="that judged the parts")
-    parser.add_argument("parts", type=Path, metavar="FOLDER", help="of 'lad-edge run --out images:FOLDER'")
-    parser.add_argument("--false-reject", nargs="+", default=[], metavar="SEQ", help="good parts that were rejected")
-    parser.add_argument("--missed", nargs="+", default=[], metavar="SEQ", help="bad parts that were OK")
+    parser.add_argument("records", type=Path, metavar="RECORDS", help=f"what 'lad-edge run' wrote: {RECORDS_HELP}")
+    parser.add_argument(
+        "--pictures", type=Path, metavar="FOLDER", help="of --out images:FOLDER, for the records of a file"
+    )
+    parser.add_argument("--false-reject", nargs="+", default=[], metavar="PART", help="good parts that were rejected")
+    parser.add_argument("--missed", nargs="+", default=[], metavar="PART", help="bad parts that were OK")
     parser.add_argument(
         "--labels",
         type=Path,
@@ -95,14 +101,16 @@ def run_propose(args: argparse.Namespace) -> int:
     from lad_edge import bundle
     from lad_edge.cli.kept_parts import named_parts, read_kept
     from lad_edge.cli.proposing import Said, check_said, propose
+    from lad_edge.cli.recorded import pictures_beside, read_records
     from lad_edge.inspector import Options
 
-    engine, parts = bundle.read(args.engine), read_kept(args.parts)
+    engine, records = bundle.read(args.engine), read_records(args.records)
+    parts = read_kept(pictures_beside(args.records, args.pictures))
     if engine.manifest.kind != "lad":
         raise UsageError(f"{args.engine} is a plan; propose for the .lad that it was built from, and build it again")
     said = Said(
-        [*named_parts(parts, args.false_reject, "--false-reject"), *_labelled(args, parts, "false_reject")],
-        [*named_parts(parts, args.missed, "--missed"), *_labelled(args, parts, "missed")],
+        [*named_parts(parts, records, args.false_reject, "--false-reject"), *_labelled(args, parts, "false_reject")],
+        [*named_parts(parts, records, args.missed, "--missed"), *_labelled(args, parts, "missed")],
     )
     check_said(engine, said)
     options = Options(args.runtime, args.precision, args.threads, maps_for=frozenset())
@@ -110,7 +118,8 @@ def run_propose(args: argparse.Namespace) -> int:
     out = args.out or args.engine.with_name(f"{args.engine.stem}{_PROPOSED}{args.engine.suffix}")
     change = bundle.Change(engine.sha256, datetime.now(timezone.utc).isoformat(timespec="seconds"), _why(said))
     sha256 = bundle.write(out, bundle.changed(proposal.manifest, change, engine.manifest), proposal.tensors)
-    report = _document(proposal, said, parts) | {"path": str(out), "sha256": sha256}
+    own = [record for record in records if record["engine_sha256"] == engine.sha256]
+    report = _document(proposal, said, parts, own) | {"path": str(out), "sha256": sha256}
     if args.json:
         print_json(report)
     else:
@@ -125,7 +134,10 @@ def _labelled(args: argparse.Namespace, parts: list[KeptPart], label: str) -> li
         return []
     found, gone = labelled_parts(parts, args.labels, label)
     if gone:
-        print(f"{gone} parts that were called {label} are not in {args.parts}; they are left out", file=sys.stderr)
+        print(
+            f"{gone} parts that were called {label} are not among the pictures that were kept; they are left out",
+            file=sys.stderr,
+        )
     return found
 
 
@@ -168,8 +180,10 @@ def _why(said: Said) -> str:
     return ", ".join(f"{len(parts)} {words}" for words, parts in counted if parts)
 
 
-def _document(proposal: Proposal, said: Said, parts: list[KeptPart]) -> dict[str, Any]:
-    """What --json prints."""
+def _document(
+    proposal: Proposal, said: Said, parts: list[KeptPart], records: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What --json prints. records: of all parts that the engine judged."""
     before, after = proposal.before, proposal.after
     known = [part for part in parts if part.name in after.verdicts]
     return {
@@ -181,6 +195,7 @@ def _document(proposal: Proposal, said: Said, parts: list[KeptPart]) -> dict[str
             "after": _counts(after, said, known),
             "left_out": proposal.left_out,
         },
+        "recorded_parts": _history(proposal, said, records),
         "changed": {
             part.name: [before.verdicts[part.name].value, after.verdicts[part.name].value]
             for part in known
@@ -188,6 +203,19 @@ def _document(proposal: Proposal, said: Said, parts: list[KeptPart]) -> dict[str
         },
         "missed_are_found": proposal.caught,
     }
+
+
+def _history(proposal: Proposal, said: Said, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of the recorded parts that nobody called bad: how many there are, and how many lie above each threshold.
+
+    after: None for an engine that was fitted again, which scores otherwise.
+    """
+    from lad_edge.cli.kept_parts import moment
+
+    bad = {moment(part.record) for part in said.missed}
+    scores = [float(each["score"]) for each in records if each["score"] is not None and moment(each) not in bad]
+    before, after = (sum(score > told.threshold for score in scores) for told in (proposal.before, proposal.after))
+    return {"judged": len(scores), "rejected": {"before": before, "after": None if proposal.refitted else after}}
 
 
 def _counts(told: Told, said: Said, parts: list[KeptPart]) -> dict[str, int]:
@@ -212,6 +240,11 @@ def _text(report: Mapping[str, Any]) -> Iterator[str]:
             kept[when]
         )
     yield "  (good and bad by what was said, else by the verdict; of OK parts only those are kept that --out asks for)"
+    judged, rejected = report["recorded_parts"]["judged"], report["recorded_parts"]["rejected"]
+    if rejected["after"] is not None:
+        yield (
+            f"all {judged} recorded parts that nobody called bad: {rejected['before']} rejected before, {rejected['after']} after"
+        )
     if kept["left_out"]:
         yield f"  {kept['left_out']} kept parts are left out: judged by another engine, or without a picture"
     for name, (was, now) in list(report["changed"].items())[:_MOST_SHOWN]:

@@ -69,9 +69,15 @@ def read_kept(folder: Path) -> list[KeptPart]:
     return sorted(parts, key=lambda part: (part.camera, part.seq))
 
 
-def named_parts(parts: Sequence[KeptPart], names: Collection[str], option: str) -> list[KeptPart]:
-    """The parts of these names, SEQ or CAMERA/SEQ. Raises UsageError for one that is not there, or means several."""
-    return [_the_one([part for part in parts if name in (part.name, str(part.seq))], name, option) for name in names]
+def named_parts(
+    parts: Sequence[KeptPart], records: Sequence[Mapping[str, Any]], names: Collection[str], option: str
+) -> list[KeptPart]:
+    """The parts of these names: SEQ, CAMERA/SEQ, or the id that the trigger or the source gave them.
+
+    records: of all parts, kept or not. Raises UsageError for a name that is not there, means several, or whose picture was not kept.
+    """
+    kept = {moment(part.record): part for part in parts}
+    return [_the_one([each for each in records if name in _names(each, kept)], kept, name, option) for name in names]
 
 
 def labelled_parts(parts: Sequence[KeptPart], folder: Path, label: str) -> tuple[list[KeptPart], int]:
@@ -82,26 +88,40 @@ def labelled_parts(parts: Sequence[KeptPart], folder: Path, label: str) -> tuple
     path = folder / "labels.jsonl"
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        told = {_moment(line["record"]) for line in lines if line["label"] == label}
+        told = {moment(line["record"]) for line in lines if line["label"] == label}
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise DataError(f"{path}: no labels of 'lad-edge run --dashboard-labels' can be read there: {exc}") from exc
-    found = [part for part in parts if _moment(part.record) in told]
+    found = [part for part in parts if moment(part.record) in told]
     return found, len(told) - len(found)
 
 
-def _moment(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Tells one part from all others, also where cameras were named differently."""
-    return record["seq"], record["utc_ns"], record["captured_ns"], record["engine_sha256"]
+def moment(record: Mapping[str, Any]) -> tuple[int, int]:
+    """Tells one part from all others in every output: JSON lines name no camera, and what came too late has another capture time."""
+    return record["seq"], record["utc_ns"]
 
 
-def _the_one(found: Sequence[KeptPart], name: str, option: str) -> KeptPart:
+def _names(record: Mapping[str, Any], kept: Mapping[tuple[int, int], KeptPart]) -> set[str]:
+    part = kept.get(moment(record))
+    longer = part.name if part is not None else f"{record.get('camera_id', '')}/{record['seq']}"
+    return {str(record["seq"]), longer, record["frame_id"], record["part_id"]} - {""}
+
+
+def _the_one(
+    found: Sequence[Mapping[str, Any]], kept: Mapping[tuple[int, int], KeptPart], name: str, option: str
+) -> KeptPart:
     if not found:
-        raise UsageError(f"{option} {name}: no part of this number was kept; give the seq of its record")
-    if len(found) > 1:
+        raise UsageError(f"{option} {name}: no part of this number or id is recorded; give the seq of its record")
+    pictured = [kept[moment(each)] for each in found if moment(each) in kept]
+    if not pictured:
         raise UsageError(
-            f"{option} {name} means several parts: {', '.join(part.name for part in found)}; give one of these"
+            f"{option} {name}: the part was {found[0]['verdict']} and its picture was not kept; --out images:FOLDER?ok=20 keeps one "
+            "OK part in 20"
         )
-    return found[0]
+    if len(pictured) > 1:
+        raise UsageError(
+            f"{option} {name} means several parts: {', '.join(part.name for part in pictured)}; give one of these"
+        )
+    return pictured[0]
 
 
 def _kept(path: Path, folder: Path) -> KeptPart:

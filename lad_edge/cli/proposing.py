@@ -66,7 +66,7 @@ class Told:
 class Proposal:
     """The new engine. before, after: what both say; caught: whether every missed part is found now.
 
-    left_out: parts of other engines, and parts whose pictures are gone.
+    left_out: parts of other engines, and parts whose pictures are gone. refitted: whether it scores otherwise than before.
     """
 
     manifest: Manifest
@@ -75,6 +75,7 @@ class Proposal:
     after: Told
     caught: bool
     left_out: int
+    refitted: bool
 
 
 def check_said(engine: Bundle, said: Said) -> None:
@@ -109,13 +110,14 @@ def propose(
     else:
         more = [before.scores[part.name] for part in said.false_rejects]
         made, unseen = _calibrated_again(engine, precision, more, policy), {}
+    refitted = made.manifest.detector == DETECTOR and made is not engine
     after, _ = _look(made, options, own, unseen)
     lower = _under_missed(after, said.missed)
     if lower is not None and float(np.mean(after.good > lower)) <= most_false_rejects:
         made = _with_threshold(made, precision, made.scores(precision), ("fixed", lower))
         after, _ = _look(made, options, own, unseen)
     caught = all(after.verdicts[part.name] is not Verdict.OK for part in said.missed)
-    return Proposal(made.manifest, made.tensors, before, after, caught, len(parts) - len(own))
+    return Proposal(made.manifest, made.tensors, before, after, caught, len(parts) - len(own), refitted)
 
 
 def _check_part(engine: Bundle, part: KeptPart, fits: bool, option: str) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sqlite3
 from collections import Counter
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +12,12 @@ import numpy as np
 
 from lad_edge import __version__
 from lad_edge.cli.arguments import add_engine_options, add_json, positive_int, print_json
-from lad_edge.errors import DataError, ParityError, UsageError
+from lad_edge.cli.recorded import RECORDS_HELP
+from lad_edge.errors import DataError, ParityError
 from lad_edge.values import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from lad_edge.cli.kept_parts import KeptPart
     from lad_edge.inspector import Inspector
@@ -48,7 +47,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("records", type=Path, help="a file of --out sqlite:FILE, or the folder of --out images:FOLDER")
+    parser.add_argument("records", type=Path, metavar="RECORDS", help=RECORDS_HELP)
     parser.add_argument(
         "--pictures", type=Path, metavar="FOLDER", help="of --out images:FOLDER, for the records of a file"
     )
@@ -86,26 +85,20 @@ class Replayed:
 def run(args: argparse.Namespace) -> int:
     """Judges again, prints what differs, and a summary."""
     from lad_edge import bundle
-    from lad_edge.cli.kept_parts import read_kept
+    from lad_edge.cli.kept_parts import moment, read_kept
+    from lad_edge.cli.recorded import pictures_beside, read_records
     from lad_edge.inspector import Inspector, Options
 
-    if not args.records.exists():
-        raise UsageError(
-            f"{args.records} does not exist; give a file of --out sqlite:FILE or a folder of --out images:FOLDER"
-        )
-    pictures = args.pictures or (args.records if args.records.is_dir() else None)
-    if pictures is None:
-        raise UsageError("records hold no pictures: give the folder of --out images:FOLDER with --pictures")
-    kept = read_kept(pictures)
-    records = [record for record in _records(args, kept) if args.frame in (None, record["seq"])]
+    records = [record for record in read_records(args.records) if args.frame in (None, record["seq"])]
+    kept = read_kept(pictures_beside(args.records, args.pictures))
     if not records:
         what = "no record" if args.frame is None else f"no part {args.frame}"
         raise DataError(f"{args.records} holds {what}")
     options = Options(args.runtime, args.precision, args.threads, maps_for=frozenset())
     with Inspector(bundle.read(args.engine), options) as inspector:
-        parts = {_key(part.record): part for part in kept}
+        parts = {moment(part.record): part for part in kept}
         replayed = [
-            replace(_replay(inspector, record, parts.get(_key(record))), late=record.get("late", False))
+            replace(_replay(inspector, record, parts.get(moment(record))), late=record.get("late", False))
             for record in records
         ]
     _tell(args, replayed)
@@ -123,32 +116,6 @@ def _tell(args: argparse.Namespace, replayed: list[Replayed]) -> None:
     late = sum(each.late for each in replayed)
     told = ", ".join(f"{count} {state}" for state, count in states.most_common())
     print(f"{len(replayed)} records: {told}" + (f"; {late} came too late" if late else ""))
-
-
-def _records(args: argparse.Namespace, kept: Sequence[KeptPart]) -> Iterator[Record]:
-    """In the order in which they were made. Raises DataError for what is no file of records."""
-    if args.records.is_dir():
-        yield from (part.record for part in kept)
-        return
-    try:
-        yield from _in_outbox(args.records)
-    except (sqlite3.Error, ValueError, KeyError, OSError) as exc:
-        raise DataError(f"{args.records}: no records of lad-edge can be read there: {exc}") from exc
-
-
-def _key(record: Record) -> tuple[Any, ...]:
-    """Of a record in every output (reliability.md V5)."""
-    return tuple(record[name] for name in ("device_id", "camera_id", "boot_id", "seq"))
-
-
-def _in_outbox(path: Path) -> Iterator[Record]:
-    from lad_edge.outputs.ledger import Reader
-
-    with closing(Reader(path)) as reader:
-        last = 0
-        while stored := reader.after(last, 1000):
-            yield from ({**each.judged, "late": each.late is not None} for each in stored)
-            last = stored[-1].id
 
 
 def _replay(inspector: Inspector, record: Record, part: KeptPart | None) -> Replayed:

@@ -56,7 +56,8 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_over(root: Path, engine: str) -> None:
-    words = ["--source", str(root / "line"), "--out", f"images:{root / 'parts'}?ok=1", "--quiet"]
+    outputs = [f"images:{root / 'parts'}?ok=1", f"sqlite:{root / 'line.sqlite'}", str(root / "line.jsonl")]
+    words = ["--source", str(root / "line"), *(word for out in outputs for word in ("--out", out)), "--quiet"]
     assert main(["run", "--engine", str(root / engine), *words]) == 0
     assert len(list((root / "parts").glob("*/*/*.json"))) == len(KINDS)
 
@@ -112,9 +113,51 @@ def test_what_operators_said_on_the_page_counts_as_if_it_were_named(line: Path, 
     )
     assert feedback("propose", line / "part.lad", line / "parts", "--labels", line / "labels", "--json") == 0
     shown = capfd.readouterr()
-    assert "1 parts that were called false_reject are not in" in shown.err
+    assert "1 parts that were called false_reject are not among the pictures" in shown.err
     named = proposed(line, capfd, *LOT)
     assert json.loads(shown.out)["kept_parts"] == named["kept_parts"]
+
+
+@pytest.mark.parametrize("records", ["line.sqlite", "line.jsonl"])
+def test_records_of_all_parts_serve_as_those_beside_the_pictures_do(line: Path, capfd: Show, records: str) -> None:
+    expected = proposed(line, capfd, *LOT)
+    by_file_name = ("--false-reject", *(f"{seq:03}.png" for seq in LOT[1:]))
+    assert (
+        feedback("propose", line / "part.lad", line / records, "--pictures", line / "parts", *by_file_name, "--json")
+        == 0
+    )
+    found = json.loads(capfd.readouterr().out)
+    assert {**found, "sha256": ""} == {**expected, "sha256": ""}
+
+
+def test_a_part_whose_picture_was_not_kept_is_told_apart_from_one_that_never_was(line: Path, capfd: Show) -> None:
+    for path in (line / "parts").glob("*/*/000000000002_OK.*"):
+        path.unlink()
+    for seq, message in ((2, "the part was OK and its picture was not kept"), (99, "no part of this number or id")):
+        words = (line / "part.lad", line / "line.sqlite", "--pictures", line / "parts", "--missed", seq)
+        assert feedback("propose", *words) == 1
+        assert message in capfd.readouterr().err
+
+
+def test_a_lower_threshold_is_tried_on_all_recorded_parts_first(line: Path, capfd: Show) -> None:
+    words = ("--missed", 1, "--most-false-rejects", "100%")
+    history = proposed(line, capfd, *words)["recorded_parts"]
+    assert history["judged"] == len(KINDS) - 1
+    assert history["rejected"]["before"] == 5
+    assert history["rejected"]["after"] >= 5
+    assert proposed(line, capfd, *LOT)["recorded_parts"]["rejected"]["after"] is None
+
+
+@pytest.mark.parametrize("content", [b"no record\n", b'{"seq": 1}\n', b"SQLite format 3\0 but no more"])
+def test_a_file_that_holds_no_records_is_refused(line: Path, capfd: Show, content: bytes) -> None:
+    (line / "x").write_bytes(content)
+    assert feedback("propose", line / "part.lad", line / "x", "--pictures", line / "parts", *LOT) == 2
+    assert "no records of lad-edge can be read there" in capfd.readouterr().err
+
+
+def test_records_without_pictures_are_refused(line: Path, capfd: Show) -> None:
+    assert feedback("propose", line / "part.lad", line / "line.sqlite", *LOT) == 1
+    assert "--pictures" in capfd.readouterr().err
 
 
 def test_a_folder_that_holds_no_labels_is_refused(line: Path, capfd: Show) -> None:
@@ -201,7 +244,7 @@ def test_an_engine_of_before_that_is_gone_is_named(line: Path, capfd: Show) -> N
     ("words", "code", "message"),
     [
         ((), 1, "nothing was said of any part"),
-        (("--false-reject", 99), 1, "--false-reject 99: no part of this number was kept"),
+        (("--false-reject", 99), 1, "--false-reject 99: no part of this number or id is recorded"),
         (("--false-reject", 1), 1, "contradicts its record, which says OK"),
         (("--missed", 8), 1, "contradicts its record, which says NG"),
         (("--false-reject", 4, "--missed", 4), 1, "cannot be a false reject and missed at once"),
