@@ -7,6 +7,7 @@ import secrets
 import shutil
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from lad_edge.bundle.writer import sync_folder
 from lad_edge.errors import SinkError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from lad_edge.bundle.manifest import Manifest
 
@@ -67,6 +68,19 @@ def put_in_place(proposal: Path, engine: Path) -> Path:
     return kept
 
 
+def put_copy_in_place(other: Path, engine: Path) -> Path:
+    """Replace the engine by a copy of another one, at once or not at all, and return where the engine of before is kept.
+
+    Raises as `read`; SinkError.
+    """
+    read(other)
+    kept = _kept(engine, read(engine).sha256)
+    with _told(engine):
+        _duplicate(engine, kept)
+        _under_another_name(other, engine, partial(_copy, mode_of=engine))
+    return kept
+
+
 def roll_back(engine: Path) -> Bundle:
     """Put the engine of before back in its place, keep this one beside it, and return the one that is now in place.
 
@@ -113,14 +127,24 @@ def _kept(engine: Path, sha256: str) -> Path:
 
 def _duplicate(source: Path, target: Path) -> None:
     """Another name for the same bytes, or a copy where the disk has no links; what was under that name is replaced at once."""
+    try:
+        _under_another_name(source, target, os.link)
+    except OSError:
+        _under_another_name(source, target, _copy)
+
+
+def _copy(source: Path, target: Path, mode_of: Path | None = None) -> None:
+    shutil.copyfile(source, target)
+    if mode_of is not None:
+        shutil.copymode(mode_of, target)
+    with target.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _under_another_name(source: Path, target: Path, make: Callable[[Path, Path], None]) -> None:
     unfinished = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
     try:
-        try:
-            os.link(source, unfinished)
-        except OSError:
-            shutil.copyfile(source, unfinished)
-            with unfinished.open("rb") as file:
-                os.fsync(file.fileno())
+        make(source, unfinished)
         unfinished.replace(target)
         sync_folder(target.parent)
     finally:

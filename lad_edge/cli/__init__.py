@@ -39,6 +39,7 @@ VERBS = {
     "unpack": ("lad_edge.cli.unpack", "write the networks of an engine file as .onnx and .plan"),
     "bench": ("lad_edge.cli.bench", "measure the latency of an engine on this machine"),
     "replay": ("lad_edge.cli.replay", "judge recorded parts again and compare"),
+    "promote": ("lad_edge.cli.promote", "put the engine on trial in charge of the line"),
     "service": ("lad_edge.cli.service", "run a line at boot, as a hardened systemd service"),
     "io": ("lad_edge.cli.io", "try PLCs and outputs: a fake PLC, a test of an address, the handshake's timing"),
     "camera": ("lad_edge.cli.camera", "list cameras, look through one, check its connection"),

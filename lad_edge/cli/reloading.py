@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from queue import Empty, Queue
 from typing import TYPE_CHECKING
 
 from lad_edge.cli.outputs import check_out, origin_of, verdicts_with_maps
-from lad_edge.cli.shadowing import Trial, open_trial
+from lad_edge.cli.shadowing import open_trial
 from lad_edge.errors import LadEdgeError
 from lad_edge.outputs.address import is_address, parse
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from lad_edge.cli.lines import Lines
+    from lad_edge.cli.shadowing import Trial
     from lad_edge.cli.station import Station
     from lad_edge.inspector import Inspector
     from lad_edge.outputs.opening import Change
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     Notice = Callable[[str], None]
 
 _OF_ENGINE = frozenset({"engine", "runtime", "precision", "threads", "threshold", "max_age", "no_gates"})
-_OF_TRIAL = frozenset({"shadow", "shadow_out"})
-_RELOADED = _OF_ENGINE | _OF_TRIAL | {"out"}
+_RELOADED = _OF_ENGINE | {"shadow", "shadow_out", "out"}
+_TAKEN_S = 5.0  # for the line to come to the end of a part
 
 
 def reload(
@@ -45,6 +47,8 @@ def reload(
             ]
         except (LadEdgeError, OSError) as exc:
             notice(f"reload refused, everything goes on as it was: {exc}")
+            for station in lines.running.values():
+                station.trial.refuse(str(exc))
             return
         if_it_fails.pop_all()
     left = sorted(_left_alone(lines.told, fresh))
@@ -57,37 +61,52 @@ def reload(
 
 @dataclass(frozen=True)
 class _Reload:
-    """All that one line takes over, open. inspector, trial: None where nothing has changed."""
+    """All that one line takes over, open. inspector: None where nothing has changed; trial: then that of the station."""
 
     station: Station
     args: argparse.Namespace
     change: Change
     inspector: Inspector | None
-    trial: Trial | None
+    trial: Trial
 
     def apply(self) -> Iterator[str]:
         """Gives it to the line; what happened, for a person."""
         before, line = sorted(self.station.args.out), self.station.line
         self.change.apply(line.exchange)
         self.station.args = self.args
-        if self.trial is not None:
-            self._exchange_trial(self.trial)
+        ended = self._swap()
+        if ended is not None:
+            ended.close()
+            self.station.trial.begin()
         if self.inspector is not None:
-            self._swap(self.inspector)
             yield f"{self.inspector.bundle.path.name} judges from the next part on"
         if sorted(self.args.out) != before:
             yield f"results go to {', '.join(self.change.addresses) or 'no output'} from the next part on"
 
-    def _exchange_trial(self, trial: Trial) -> None:
-        ended = Trial(self.station.trial.shadow)
-        self.station.trial.shadow = trial.shadow
-        self.station.line.exchange(ended.sinks, trial.sinks)
-        ended.close()
-
-    def _swap(self, inspector: Inspector) -> None:
-        outputs, line = self.station.outputs, self.station.line
+    def _swap(self) -> Trial | None:
+        """Engine, name of the configuration and shadow at one moment between two parts; the trial that is over, if one is."""
+        inspector, line, outputs = self.inspector, self.station.line, self.station.outputs
+        if inspector is None:
+            return self._exchange_trial()
         origin = origin_of(self.args, inspector, line.source.name, outputs.origin.boot_id)
-        line.swap(inspector, lambda: outputs.relabel(origin))
+        over: Queue[Trial | None] = Queue()
+
+        def taken() -> None:
+            outputs.relabel(origin)
+            over.put(self._exchange_trial())
+
+        line.swap(inspector, taken)
+        with suppress(
+            Empty
+        ):  # the part that is judged now takes so long: the shadow of before is left to the end of the line
+            return over.get(timeout=_TAKEN_S)
+        return None
+
+    def _exchange_trial(self) -> Trial | None:
+        if self.trial is self.station.trial:
+            return None
+        self.station.line.exchange(self.station.trial.sinks, self.trial.sinks)
+        return self.station.trial.exchange(self.trial)
 
 
 def _prepare(
@@ -100,10 +119,10 @@ def _prepare(
     inspector = _new_inspector(station, args, open_inspector)
     if inspector is not None:
         if_it_fails.callback(inspector.close)
-    trial = None
-    if inspector is not None or _differ(station, args, _OF_TRIAL):  # counts against another engine say nothing any more
-        trial = open_trial(args, live=live)
-        if_it_fails.callback(trial.close)
+    engine = (inspector or station.line.inspector).bundle
+    trial = open_trial(args, engine, live=live, before=station.trial)
+    if trial is not station.trial:
+        if_it_fails.callback(trial.without(station.trial).close)
     change = station.outputs.prepare(args.out)
     if_it_fails.callback(change.cancel)
     return _Reload(station, args, change, inspector, trial)

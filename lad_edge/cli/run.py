@@ -265,8 +265,9 @@ def run_line(
     check_out(args)
     source = _open_source(args, engine)
     with ExitStack() as stack:
-        trial = open_trial(args, live=source.live)
+        trial = open_trial(args, engine, live=source.live)
         stack.callback(trial.close)
+        trial.begin()
         beats = Beats()
         plcs = _open_plcs(args, source.live, beats, stack)
         inspector = stack.enter_context(Inspector(engine, _options(args, source.live, wanted)))

@@ -16,6 +16,7 @@ from lad_edge.stream.records import safe_id, to_record
 from lad_edge.values import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from lad_edge.inspector import Inspector
@@ -35,6 +36,7 @@ class Shadow:
         self.inspector, self.folder = inspector, folder
         self.counts: Counter[tuple[Verdict, Verdict]] = Counter()  # (the line's, the shadow's)
         self.skipped = self.pictures = 0
+        self.after_each: Callable[[], None] = lambda: None  # part that both have judged; on the shadow's thread
         self._slot: tuple[Frame, Result] | None = None
         self._changed = threading.Condition()
         self._closed = False
@@ -82,6 +84,7 @@ class Shadow:
                     return
             with suppress(LadEdgeError, OSError):  # of the shadow; the line is not to hear of it
                 self._judge(*slot)
+                self.after_each()
 
     def _judge(self, frame: Frame, result: Result) -> None:
         mine = self.inspector.inspect(frame)
