@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -26,7 +23,7 @@ from threading import Lock
 from typing import Any
 
 from benchmarks.gpu_environment import ROOT, python_of, variables
-from benchmarks.gpu_step import FAILED, NO_GPU, PASSED, STATES
+from benchmarks.gpu_step import FAILED, NO_GPU, PASSED, STATES, run_limited
 from benchmarks.report import about, table, write
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -36,13 +33,17 @@ LAST_WORDS = 3000  # characters of a step's log that are kept where it failed
 
 @dataclass(frozen=True)
 class StepToRun:
-    """A module of this folder. limit_s: when it is ended; own: runs under this Python, before there is an environment."""
+    """A module of this folder. limit_s: when it is ended; least_s: what the steps before it must leave of the whole time.
+
+    own: runs under this Python, before there is an environment.
+    """
 
     name: str
     module: str
     limit_s: float
     words: tuple[str, ...] = ()
     own: bool = False
+    least_s: float = 0.0
 
 
 # Steps of one wave run side by side: those beside others only ask whether results are right, or make files.
@@ -54,10 +55,10 @@ WAVES: tuple[tuple[StepToRun, ...], ...] = (
         StepToRun("tests", "gpu_tests", 150),
         StepToRun("sanitizer", "gpu_tests", 120, ("--sanitize",)),
     ),
-    (StepToRun("kernels", "gpu_kernels", 60),),
-    (StepToRun("plans", "gpu_plans", 150),),
-    (StepToRun("frames", "gpu_frames", 150),),
-    (StepToRun("peer", "gpu_peer", 150),),
+    (StepToRun("kernels", "gpu_kernels", 60, least_s=30),),
+    (StepToRun("plans", "gpu_plans", 120, least_s=40),),
+    (StepToRun("frames", "gpu_frames", 150, least_s=90),),
+    (StepToRun("peer", "gpu_peer", 120, least_s=50),),
 )
 
 
@@ -73,21 +74,22 @@ class Check:
 
     def run(self) -> int:
         """Returns the exit code."""
-        for wave in WAVES:
+        waves = [[step for step in wave if self._wanted(step)] for wave in WAVES]
+        for index, wave in enumerate(waves):
             if self._in_vain():
                 print("there is no GPU here; --rehearse does what a CPU can do")
                 break
-            chosen = [step for step in wave if not self.args.steps or step.name in ("facts", *self.args.steps)]
+            end_s = self._left_s() - sum(step.least_s for later in waves[index + 1 :] for step in later)
             with ThreadPoolExecutor(len(WAVES)) as pool:
-                for found in [pool.submit(self.run_step, step) for step in chosen]:
+                for found in [pool.submit(self.run_step, step, end_s) for step in wave]:
                     found.result()
         print(self._summary())
         print(f"results: {self.target()}")
         return worst(found["status"] for found in self.found.values())
 
-    def run_step(self, step: StepToRun) -> None:
-        """One step to its end, or to its limit."""
-        began, limit_s = time.monotonic(), min(step.limit_s, self._left_s())
+    def run_step(self, step: StepToRun, most_s: float) -> None:
+        """One step to its end, or to its limit, which `most_s` may shorten."""
+        began, limit_s = time.monotonic(), min(step.limit_s, most_s)
         json_file, log_file = (self.work / f"{step.name}{suffix}" for suffix in (".json", ".log"))
         json_file.unlink(missing_ok=True)
         if limit_s > 0:
@@ -109,6 +111,9 @@ class Check:
         name = self.found.get("facts", {}).get("found", {}).get("gpu", {}).get("name", "none")
         return Path(self.args.results) / f"gpu_{re.sub(r'[^a-z0-9]+', '_', name.lower())}.json"
 
+    def _wanted(self, step: StepToRun) -> bool:
+        return not self.args.steps or step.name in ("facts", *self.args.steps)
+
     def _in_vain(self) -> bool:
         """Whether the facts are known, and are none."""
         return not self.args.rehearse and self.found.get("facts", {}).get("status") == STATES[NO_GPU]
@@ -125,14 +130,8 @@ class Check:
 
     def _ended(self, command: Sequence[str], limit_s: float, log: Any) -> str:
         """How a process and its children came to their end."""
-        options: dict[str, Any] = {"cwd": ROOT, "env": variables(), "stderr": subprocess.STDOUT}
-        process = subprocess.Popen(command, stdout=log, start_new_session=True, **options)
-        try:
-            return STATES.get(process.wait(limit_s), STATES[FAILED])
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return f"ended after {limit_s:.0f} s"
+        code = run_limited(command, limit_s, log, cwd=ROOT, env=variables())
+        return f"ended after {limit_s:.0f} s" if code is None else STATES.get(code, STATES[FAILED])
 
     def _left_s(self) -> float:
         return float(self.args.minutes) * 60 - (time.monotonic() - self.began)

@@ -15,7 +15,7 @@ from statistics import median
 
 from benchmarks.contestant import Contestant, Start
 from benchmarks.gpu_engines import HEADLINE, SMALL, engine_file
-from benchmarks.gpu_plans import plans_of
+from benchmarks.gpu_frames import files_of
 from benchmarks.gpu_step import Place, Step, leave, require_gpu, step_arguments
 from benchmarks.peer import in_turns
 from benchmarks.report import percentiles, table
@@ -51,8 +51,7 @@ def contestants(place: Place) -> dict[str, Start]:
     """Name → how it is started; ours first."""
     name = SMALL if place.rehearse else HEADLINE
     made = engine_file(name, place.work)
-    files = [made] if place.rehearse else [*plans_of(name, place.work), made]  # a rehearsal's plans are for another GPU
-    ours = {f"lad-edge {file.name.removeprefix(name)[1:]}": ("ours", file) for file in files}
+    ours = {f"lad-edge {file.name.removeprefix(name)[1:]}": ("ours", file) for file in files_of(name, place)}
     peers = {peer: (peer, made) for peer in (REHEARSED if place.rehearse else PEERS)}
     return {
         title: Start("benchmarks.gpu_peer_worker", [kind, str(file), str(place.work), place.device], place.work)

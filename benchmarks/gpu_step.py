@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
+import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 PASSED, FAILED, NO_GPU = 0, 1, 3  # exit codes of a step, and of the whole check
 STATES = {PASSED: "passed", FAILED: "failed", NO_GPU: "no GPU"}
@@ -83,6 +87,18 @@ def step_arguments(description: str | None, prog: str, **more: Mapping[str, obje
     args = parser.parse_args()
     args.place = Place(args.json.absolute(), args.work.absolute(), args.rehearse)
     return args
+
+
+def run_limited(command: Sequence[str], limit_s: float, log: IO[str], **options: object) -> int | None:
+    """Exit code of a process whose words go to `log`; None where it and its children had to be ended at the limit."""
+    given: dict[str, object] = {"stdout": log, "stderr": subprocess.STDOUT, "start_new_session": True, **options}
+    process = subprocess.Popen(command, **given)  # type: ignore[call-overload]
+    try:
+        return int(process.wait(limit_s))
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return None
 
 
 def require_gpu() -> None:

@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree  # the file is pytest's own
 
-from benchmarks.gpu_step import NO_GPU, NoGpuError, Place, Step, leave, step_arguments
+from benchmarks.gpu_step import NO_GPU, NoGpuError, Place, Step, leave, run_limited, step_arguments
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("tests/kernels", "tests/runtime", "tests/scoring", "tests/cli/test_doctor.py")
 SANITIZERS = ("memcheck", "racecheck")
+LIMIT_S = 100  # of one tool: what it found so far is told before the whole step is ended
 FOUND_SOMETHING = 9  # exit code that compute-sanitizer is told to end with
 
 
@@ -53,19 +54,22 @@ def run_tests(place: Place) -> dict[str, object]:
 
 
 def sanitize(tool: str, place: Place) -> dict[str, object]:
-    """Each kernel once. Raises RuntimeError for a finding of the tool, or where the tool cannot work."""
+    """Each kernel once. Raises RuntimeError for a finding of the tool, or where the tool cannot work, or takes too long."""
     path = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
     if path is None and not place.rehearse:
         raise RuntimeError("compute-sanitizer is not installed; it belongs to the CUDA toolkit")
     watch = [] if place.rehearse else [str(path), "--tool", tool, "--error-exitcode", str(FOUND_SOMETHING)]
     work = ["--json", str(place.json.with_name(f"{tool}.json")), "--work", str(place.work), "--once"]
     command = [*watch, sys.executable, "-m", "benchmarks.gpu_kernels", *work]
-    done = subprocess.run(command, cwd=ROOT, env=_plain_memory(), capture_output=True, text=True, check=False)
-    said = done.stdout + done.stderr
-    if done.returncode == NO_GPU:
+    words = place.json.with_name(f"{tool}.log")
+    with words.open("w", encoding="utf-8") as log:
+        code = run_limited(command, LIMIT_S, log, cwd=ROOT, env=_plain_memory())
+    said = words.read_text(encoding="utf-8", errors="replace")
+    if code == NO_GPU:
         raise NoGpuError(f"nothing to watch: {said.strip()[-200:] or 'the kernels found no GPU'}")
-    if done.returncode:
-        raise RuntimeError(f"{tool} ended with {done.returncode}: {said.strip()[-1500:]}")
+    if code != 0:
+        how = f"was ended after {LIMIT_S} s" if code is None else f"ended with {code}"
+        raise RuntimeError(f"{tool} {how}: {said.strip()[-1500:]}")
     return {"summary": [line.strip() for line in said.splitlines() if "SUMMARY" in line]}
 
 

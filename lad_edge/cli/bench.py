@@ -173,7 +173,7 @@ class _BareEngine:
         else:
             with self._gpu.active():
                 for role, buffers in self._buffers.items():
-                    self._runtime.enqueue(role, **buffers)
+                    self._runtime.enqueue(role, None, True, **buffers)
                 self._gpu.stream.synchronize()
         return (time.perf_counter_ns() - start_ns) / 1e3
 

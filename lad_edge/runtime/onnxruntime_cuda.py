@@ -113,11 +113,16 @@ class OnnxRuntimeCuda(OpenGraphs):
             raise EngineError("arrays of the GPU need pycuda; pip install 'lad-edge[cuda]'")
         opened_as(graph, self.sessions).enqueue(arrays, recording=recording)
 
+    @property
+    def records_itself(self) -> bool:
+        """Whether each network is a CUDA graph where its arrays come again."""
+        return self.cuda is not None and not self.unrecorded
+
     def cannot_capture(self) -> str:
         """Why a frame cannot be one CUDA graph here, and what each network is instead."""
-        if self.unrecorded:
-            return f"ONNX Runtime makes none: {'; '.join(self.unrecorded.values())}"
-        return "ONNX Runtime can only capture itself; each network is a CUDA graph of its own"
+        if self.records_itself:
+            return "ONNX Runtime can only capture itself; each network is a CUDA graph of its own"
+        return f"ONNX Runtime makes none: {'; '.join(self.unrecorded.values()) or 'pycuda is missing'}"
 
     def close(self) -> None:
         """Release the sessions, then the GPU."""

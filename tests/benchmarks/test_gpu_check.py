@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ from gpu_needs import needs_no_gpu
 
 from benchmarks import gpu_check
 from benchmarks.gpu_check import Check, StepToRun
-from benchmarks.gpu_step import FAILED, NO_GPU, PASSED, NoGpuError, NotHereError, Place, Step
+from benchmarks.gpu_step import FAILED, NO_GPU, PASSED, NoGpuError, NotHereError, Place, Step, run_limited
 
 
 def arguments(folder: Path, **more: object) -> argparse.Namespace:
@@ -32,6 +34,16 @@ def arguments(folder: Path, **more: object) -> argparse.Namespace:
 @pytest.fixture
 def step(tmp_path: Path) -> Step:
     return Step(Place(tmp_path / "found.json", tmp_path, rehearse=True))
+
+
+def ends_within(pid: int, limit_s: float) -> bool:
+    """Whether a process that is none of ours is gone, or goes."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    with os.fdopen(process):
+        return bool(select.select([process], [], [], limit_s)[0])
 
 
 def raises(error: Exception) -> Any:
@@ -105,6 +117,30 @@ def test_a_step_for_which_no_time_is_left_is_not_begun(tmp_path: Path, monkeypat
     check = Check(arguments(tmp_path, minutes=0.0))
     assert check.run() == FAILED
     assert check.found["facts"]["status"] == "no time left"
+
+
+def test_a_step_leaves_later_ones_the_time_that_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    greedy = StepToRun("greedy", "gpu_facts", 60, own=True)
+    modest = StepToRun("modest", "gpu_facts", 60, own=True, least_s=50)
+    monkeypatch.setattr(gpu_check, "WAVES", ((greedy,), (modest,)))
+    limits: dict[str, float] = {}
+
+    def noted(check: Check, step: StepToRun, most_s: float) -> None:
+        limits[step.name] = most_s
+        check.found[step.name] = {"status": "passed", "found": {}, "seconds": 0}
+
+    monkeypatch.setattr(Check, "run_step", noted)
+    assert Check(arguments(tmp_path, minutes=1.0)).run() == PASSED
+    assert 0 < limits["greedy"] <= 10
+    assert 50 < limits["modest"] <= 60
+
+
+def test_what_is_ended_at_its_limit_takes_its_children_along(tmp_path: Path) -> None:
+    script = "import subprocess; child = subprocess.Popen(['sleep', '60']); print(child.pid, flush=True); child.wait()"
+    with (tmp_path / "log").open("w") as log:
+        code = run_limited([sys.executable, "-c", script], 2, log)
+    assert code is None
+    assert ends_within(int((tmp_path / "log").read_text()), 5)
 
 
 def test_a_module_that_breaks_down_leaves_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

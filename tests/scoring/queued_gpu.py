@@ -255,6 +255,8 @@ class QueuedRuntime:
         self.recorded: list[bool] = []  # of each run, whether its arrays come again
         self.views: dict[tuple[int, tuple[int, ...]], NDArray[Any]] = {}
 
+    records_itself = False
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
 
