@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +94,17 @@ class RunningLine:
     def finish(self) -> None:
         """Waits for its end. Raises AssertionError when it does not end well."""
         status = self.process.wait(_STOP_S)
+        self.close()
+        assert status == 0, (status, self.told)
+
+    def close(self) -> None:
+        """Ends it at once if it still runs."""
+        self.process.kill()
+        self.process.wait()
         for reader in self._readers:
             reader.join(_STOP_S)
-        assert status == 0, (status, self.told)
+        for pipe in filter(None, (self.process.stdout, self.process.stderr)):
+            pipe.close()
 
     def stage_ms(self, stage: str) -> dict[str, float]:
         """p50, p95, p99 and max that it told of a stage at its end."""
@@ -125,15 +133,11 @@ class RunningLine:
 
 @contextmanager
 def running_line(*words: object, on_record: Callable[[str], None] | None = None) -> Iterator[RunningLine]:
-    """A line while the block runs, past its self-test; what it said goes out where it does not end well."""
-    line = RunningLine(*words, on_record=on_record)
-    try:
+    """A line while the block runs, past its self-test. Raises AssertionError when it does not end well."""
+    with closing(RunningLine(*words, on_record=on_record)) as line:
         line.wait_for("self-test passed")
         yield line
         line.stop()
-    finally:
-        line.process.kill()
-        line.process.wait()
 
 
 class FakePlc:

@@ -55,6 +55,11 @@ class Sampler:
         self._ended.set()
         self._thread.join()
 
+    def figures(self, units: int) -> dict[str, dict[str, object]]:
+        """Of each process; units: of work that were done meanwhile, such as parts."""
+        longest_s = max(usage.seconds[-1] for usage in self.usage.values())
+        return {name: usage.figures(units / longest_s) for name, usage in self.usage.items()}
+
     def _work(self) -> None:
         begin_s = time.monotonic()
         while not self._ended.wait(self.period_s):

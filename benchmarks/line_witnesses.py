@@ -1,12 +1,20 @@
-"""Receivers of a line's results, each with a count of its own: MQTT, webhook, OPC UA, Prometheus, the operator's page, files."""
+"""Receivers of a line's results, each with a count of its own: MQTT, webhook, OPC UA, Prometheus, the operator's page, files.
+
+Those that listen run in a process of their own, at a low priority: in a factory they are other machines.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import csv
 import json
+import logging
+import os
 import re
+import subprocess
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -25,7 +33,8 @@ from lad_edge.plc.uri import parse
 
 Entry = tuple[int, str]  # number and verdict of a part
 _VERDICTS = ("OK", "NG", "UNKNOWN")
-_WAIT_S = 20.0
+_WAIT_S, _SCRAPED_S = 20.0, 5.0
+_ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -72,18 +81,67 @@ def in_jsonl(path: Path) -> Tally:
     return Tally("JSON lines", entries_of(map(json.loads, path.read_text(encoding="utf-8").splitlines())))
 
 
-class Mqtt:
-    """Subscribes to everything at the broker."""
+class Receivers:
+    """The process of MQTT, webhook, OPC UA and Prometheus, from the side of the benchmark. `hook`: the webhook's port."""
 
-    def __init__(self, port: int) -> None:
-        self.subscriber = Subscriber(port)
+    def __init__(self, mqtt: int) -> None:
+        """mqtt: the broker's port."""
+        program = f"from benchmarks.line_witnesses import listen; listen({mqtt})"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT
+        )
+        self.hook: int = self._answer()
 
-    def tally(self) -> Tally:
-        """Messages, also those that came twice."""
-        return Tally("MQTT", entries_of(self.subscriber.records()))
+    def look(self, opcua: int, metrics: int) -> None:
+        """From now on the OPC UA client subscribes at that port, and Prometheus scrapes."""
+        self._ask("look", opcua, metrics)
+
+    def arrived(self) -> int:
+        """Records that every one of them has, at least."""
+        return int(self._ask("arrived"))
+
+    def tell(self) -> tuple[list[Tally], dict[str, float]]:
+        """What each has, and the last samples of Prometheus."""
+        told = self._ask("tell")
+        return [Tally(witness, entries) for witness, entries in told["entries"].items()], told["samples"]
 
     def close(self) -> None:
-        self.subscriber.stop()
+        """Ends the process."""
+        self.process.kill()
+        self.process.communicate()
+
+    def _ask(self, *words: object) -> Any:
+        assert self.process.stdin is not None
+        print(json.dumps(words), file=self.process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> Any:
+        assert self.process.stdout is not None
+        return json.loads(self.process.stdout.readline())
+
+
+def listen(mqtt: int) -> None:
+    """The receivers' process: a word a line comes in, an answer goes out."""
+    os.nice(10)
+    logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # that the line ends is no news
+    hook, subscriber = Webhook(), Subscriber(mqtt)
+    print(hook.port, flush=True)
+    for line in sys.stdin:
+        word, *ports = json.loads(line)
+        answer: object = None
+        if word == "look":
+            opcua, prometheus = OpcUa(ports[0]), Prometheus(ports[1])
+        elif word == "arrived":
+            heard = sum(topic.endswith("/result") for topic, _, _ in list(subscriber.messages))
+            answer = min(len(hook.bodies), heard, len(opcua.entries))
+        else:
+            entries = {
+                "webhook": entries_of(map(json.loads, hook.bodies)),
+                "MQTT": entries_of(subscriber.records()),
+                "OPC UA": opcua.entries,
+            }
+            answer = {"entries": entries, "samples": prometheus.samples()}
+        print(json.dumps(answer), flush=True)
 
 
 class Webhook(ThreadingHTTPServer):
@@ -96,14 +154,6 @@ class Webhook(ThreadingHTTPServer):
         self.bodies: list[bytes] = []
         self.port: int = self.server_address[1]
         threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def tally(self) -> Tally:
-        """Requests, also those that came twice."""
-        return Tally("webhook", entries_of(map(json.loads, self.bodies)))
-
-    def close(self) -> None:
-        self.shutdown()
-        self.server_close()
 
 
 class _Hook(BaseHTTPRequestHandler):
@@ -124,20 +174,9 @@ class OpcUa:
 
     def __init__(self, port: int) -> None:
         self.entries: list[Entry] = []
-        self.counters: dict[str, int] = {}
-        self._subscribed, self._ended = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._look(port)), daemon=True)
-        self._thread.start()
+        self._subscribed = threading.Event()
+        threading.Thread(target=lambda: asyncio.run(self._look(port)), daemon=True).start()
         assert self._subscribed.wait(_WAIT_S), "the OPC UA server does not let us subscribe"
-
-    def tally(self) -> Tally:
-        """Events."""
-        return Tally("OPC UA", self.entries)
-
-    def close(self) -> None:
-        """Reads the station's counters and takes leave."""
-        self._ended.set()
-        self._thread.join(_WAIT_S)
 
     def event_notification(self, event: Any) -> None:
         """Called by asyncua."""
@@ -150,21 +189,15 @@ class OpcUa:
             subscription = await client.create_subscription(50, self)
             await subscription.subscribe_events(client.get_node(f"ns={space};s=Station"), kind)
             self._subscribed.set()
-            while not self._ended.is_set():
-                await asyncio.sleep(0.1)
-            for name in ("OkParts", "NgParts", "UnknownParts"):
-                self.counters[name] = await client.get_node(f"ns={space};s=Station.{name}").read_value()
+            await asyncio.Event().wait()
 
 
 class Prometheus:
     """Scrapes /metrics every few seconds."""
 
-    def __init__(self, port: int, period_s: float = 5.0) -> None:
-        self.port, self.period_s = port, period_s
-        self.scrapes = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
+    def __init__(self, port: int) -> None:
+        self.port = port
+        threading.Thread(target=self._work, daemon=True).start()
 
     def samples(self) -> dict[str, float]:
         """Series → value, now."""
@@ -175,13 +208,10 @@ class Prometheus:
         found = re.findall(r"^(\w+(?:\{[^}]*\})?) ([-+\d.eE]+)$", text, re.MULTILINE)
         return {name: float(value) for name, value in found}
 
-    def close(self) -> None:
-        self._ended.set()
-        self._thread.join(_WAIT_S)
-
     def _work(self) -> None:
-        while not self._ended.wait(self.period_s):
-            self.scrapes += bool(self.samples())
+        while True:
+            time.sleep(_SCRAPED_S)
+            self.samples()
 
 
 def page_state(port: int, wanted: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:

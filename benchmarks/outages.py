@@ -110,16 +110,16 @@ def main() -> None:
         folder = Path(name)
         engine = tiny_engine(folder)
         with gige_camera("LAD-1") as camera:
-            found["GigE"] = _of_camera(camera, f"{camera.uri}?fps=40", engine, args.times, chance)
+            found["GigE"] = of_camera(camera, f"{camera.uri}?fps=40", engine, args.times, chance)
         with rtsp_server() as camera:
-            found["RTSP"] = _of_camera(camera, camera.url, engine, args.times, chance)
-        found["MQTT"] = _of_broker(folder, engine, args.times, chance)
+            found["RTSP"] = of_camera(camera, camera.url, engine, args.times, chance)
+        found["MQTT"] = of_broker(folder, engine, args.times, chance)
     print(_tables(found))
     write(args.json, about(times=args.times, seed=args.seed, deadline_ms=DEADLINE_MS, **found))
 
 
-def _of_camera(camera: Any, uri: str, engine: Path, times: int, chance: random.Random) -> dict[str, Any]:
-    """camera: can be pulled out, plugged in, frozen and thawed."""
+def of_camera(camera: Any, uri: str, engine: Path, times: int, chance: random.Random) -> dict[str, Any]:
+    """camera: can be pulled out, plugged in, frozen and thawed. Raises AssertionError where a goal is missed."""
     records = Records()
     words = ("--engine", engine, "--camera", uri, "--pixel-format", "bgr8", "--no-gates", "--json")
     parts = ("--trigger", "interval:100ms", "--deadline", f"{DEADLINE_MS}ms")
@@ -168,7 +168,8 @@ def _summary(outages: Sequence[Outage]) -> dict[str, Any]:
     }
 
 
-def _of_broker(folder: Path, engine: Path, times: int, chance: random.Random) -> dict[str, Any]:
+def of_broker(folder: Path, engine: Path, times: int, chance: random.Random) -> dict[str, Any]:
+    """Raises AssertionError unless everything arrives."""
     kept = folder / "kept"
     kept.mkdir()
     with _broker(folder, kept) as broker, closing(_Watched(broker)) as watched:

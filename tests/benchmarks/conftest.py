@@ -1,4 +1,4 @@
-"""Benchmarks are no part of the package: the repository's folder is put on the path, and those of the devices of the tests."""
+"""Benchmarks are no part of the package: the repository's folder is put on the path, and those of the devices and the broker of the tests."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS.parent), str(TESTS / "kernels"), str(TESTS / "scoring")]
+sys.path[:0] = [str(TESTS.parent), str(TESTS / "kernels"), str(TESTS / "outputs"), str(TESTS / "scoring")]
