@@ -59,6 +59,7 @@ class Reason(str, Enum):
     STARTING = "STARTING"
     STOPPING = "STOPPING"
     INTERNAL = "INTERNAL"
+    TRIGGER_LOST = "TRIGGER_LOST"
     # warnings: they stand beside a verdict and never change it
     THERMAL_MARGIN = "THERMAL_MARGIN"
     ECC_RISING = "ECC_RISING"

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     MakeTrigger = Callable[[Parts], Trigger]
 
-_KINDS = "free-run, interval:TIME, http://HOST:PORT, presence, presence:X,Y,WIDTH,HEIGHT"
+_KINDS = "free-run, interval:TIME, http://HOST:PORT, mqtt://HOST/TOPIC, presence, presence:X,Y,WIDTH,HEIGHT"
+
+_ON_DEMAND = ("interval", "http", "mqtt", "mqtts")
 
 
 def add_trigger_options(parser: argparse.ArgumentParser) -> None:
@@ -69,11 +71,10 @@ def make_trigger(args: argparse.Namespace, *, live: bool, plc: Plc | None = None
     if args.plc:
         return _plc_trigger(args, live, plc)
     kind, _, rest = args.trigger.partition(":")
-    if kind not in ("interval", "http"):
-        if args.pictures > 1:
-            raise UsageError(f"--pictures {args.pictures}: --trigger {args.trigger} has one picture for each part")
-        if args.token_file:
-            raise UsageError("--token-file is for --trigger http://…")
+    if args.pictures > 1 and kind not in _ON_DEMAND:
+        raise UsageError(f"--pictures {args.pictures}: --trigger {args.trigger} has one picture for each part")
+    if args.token_file and kind != "http":
+        raise UsageError("--token-file is for --trigger http://…")
     if kind == "free-run" and not rest:
         return None
     if not live:
@@ -117,7 +118,25 @@ def _live_trigger(args: argparse.Namespace, kind: str, rest: str) -> MakeTrigger
         raise UsageError(f"--trigger {args.trigger}: {exc}") from exc
     if kind == "http":
         return _http_trigger(args)
+    if kind in ("mqtt", "mqtts"):
+        return _mqtt_trigger(args)
     raise UsageError(f"--trigger {args.trigger}: expected one of {_KINDS}")
+
+
+def _mqtt_trigger(args: argparse.Namespace) -> MakeTrigger:
+    from lad_edge.outputs import address
+    from lad_edge.outputs.mqtt import broker_of
+    from lad_edge.stream.mqtt_trigger import MqttTrigger
+
+    try:
+        asked = address.parse(args.trigger)
+    except UsageError as exc:
+        raise UsageError(f"--trigger {args.trigger.partition(':')[0]}://…: {exc}") from exc
+    if not asked.path or set("+#\0") & set(asked.path):
+        raise UsageError(
+            f"--trigger {asked.name}: expected a topic without wildcards, such as mqtt://10.0.0.7/line3/trigger"
+        )
+    return partial(MqttTrigger, broker=broker_of(asked), topic=asked.path, pictures=args.pictures)
 
 
 def _http_trigger(args: argparse.Namespace) -> MakeTrigger:

@@ -13,18 +13,11 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lad_edge.errors import MissingDependencyError, UsageError
+from lad_edge.errors import UsageError
 from lad_edge.outputs.delivery import DeliveryError
 from lad_edge.outputs.tls import tls_context
+from lad_edge.stream.broker import ANSWER_S, PORTS, PROTOCOLS, Broker, paho
 from lad_edge.stream.records import Origin, safe_id
-
-try:
-    import paho.mqtt.client as paho
-    from paho.mqtt.enums import CallbackAPIVersion
-    from paho.mqtt.packettypes import PacketTypes
-    from paho.mqtt.properties import Properties
-except ModuleNotFoundError as exc:
-    raise MissingDependencyError("mqtt:// needs paho-mqtt; pip install 'lad-edge[mqtt]'") from exc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,11 +27,8 @@ if TYPE_CHECKING:
 
 _DEFAULT_PATH = "lad-edge/{device}/{camera}"
 _KEEPALIVE_S = 5  # a frozen broker is noticed after about twice that, where nothing is to deliver
-_ANSWER_S = 5.0  # for CONNACK, and for each PUBACK after the one before it
 _POLL_S = 0.05
 _SESSION_S = 3600
-_PORTS = {"mqtt": 1883, "mqtts": 8883}
-_PROTOCOLS = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
 _FORBIDDEN = frozenset("+#\0")
 
 
@@ -52,12 +42,8 @@ class MqttOutput:
         self._path = address.path or _DEFAULT_PATH
         _check(self._path)
         self.name = address.name
-        self._address, self._origin = address, origin
-        self._protocol = _PROTOCOLS[address.choice("protocol", *_PROTOCOLS)]
-        self._id = address.options.get("client-id", f"lad-edge-{origin.device_id}-{origin.camera_id}")
-        self._password = address.secret("password-file") or address.password
-        self._tls = tls_context(address) if address.scheme == "mqtts" else None
-        self._refuse_plain_password()
+        self._origin = origin
+        self._broker = broker_of(address, f"lad-edge-{origin.device_id}-{origin.camera_id}")
         self._client: paho.Client | None = None
         self._acknowledged: set[int] = set()
         self._problem = ""
@@ -67,13 +53,11 @@ class MqttOutput:
         client, self._client = self._new_client(), None
         self._problem = "no answer"
         try:
-            client.connect(
-                self._address.host, self._address.port or _PORTS[self._address.scheme], _KEEPALIVE_S, **self._session()
-            )
+            client.connect(self._broker.host, self._broker.port, _KEEPALIVE_S, **self._broker.session(_SESSION_S))
         except (OSError, ValueError) as exc:  # ValueError: a host that is no host name
             raise DeliveryError(f"the broker cannot be reached: {exc}") from exc
         self._client = client
-        self._drive(lambda: not self._problem, time.monotonic() + _ANSWER_S)
+        self._drive(lambda: not self._problem, time.monotonic() + ANSWER_S)
         if self._problem:
             raise self._failure(f"the broker does not let us in: {self._problem}")
         self._publish([(self._state_topic(), "online", True)])
@@ -107,12 +91,12 @@ class MqttOutput:
         sent = [self._client.publish(topic, text.encode(), qos=1, retain=keep).mid for topic, text, keep in messages]
         done = 0
         while done < len(sent) and not self._problem:
-            before, limit_s = done, time.monotonic() + _ANSWER_S
+            before, limit_s = done, time.monotonic() + ANSWER_S
             self._drive(partial(self._has_acknowledged, sent[done]), limit_s)
             while done < len(sent) and sent[done] in self._acknowledged:
                 done += 1
             if done == before and not self._problem:
-                self._problem = f"no PUBACK within {_ANSWER_S:g} s"
+                self._problem = f"no PUBACK within {ANSWER_S:g} s"
         if done < len(sent):
             raise self._failure(self._problem, done)
 
@@ -135,27 +119,10 @@ class MqttOutput:
         return DeliveryError(message, acknowledged)
 
     def _new_client(self) -> paho.Client:
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self._id,
-            protocol=self._protocol,
-            clean_session=None if self._protocol == paho.MQTTv5 else True,
-        )
-        client.connect_timeout = _ANSWER_S
+        client = self._broker.client()
         client.on_connect, client.on_publish = self._on_connect, self._on_publish
         client.will_set(self._state_topic(), "offline", qos=1, retain=True)
-        if self._address.user:
-            client.username_pw_set(self._address.user, self._password or None)
-        if self._tls is not None:
-            client.tls_set_context(self._tls)
         return client
-
-    def _session(self) -> dict[str, Any]:
-        if self._protocol != paho.MQTTv5:
-            return {}
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = _SESSION_S
-        return {"clean_start": False, "properties": properties}
 
     def _on_connect(self, _client: object, _data: object, _flags: object, reason: Any, _properties: object) -> None:
         self._problem = f"{reason}; check user and password" if reason.is_failure else ""
@@ -175,12 +142,24 @@ class MqttOutput:
     def _filled(self, device_id: str, camera_id: str) -> str:
         return self._path.replace("{device}", safe_id(device_id)).replace("{camera}", safe_id(camera_id))
 
-    def _refuse_plain_password(self) -> None:
-        allowed = self._address.choice("allow-plain-password", "no", "yes") == "yes"
-        if self._password and self._tls is None and not self._address.loopback and not allowed:
-            raise UsageError(
-                f"{self.name}: the password would cross the network in plain text; use mqtts://, or say allow-plain-password=yes"
-            )
+
+def broker_of(address: Address, client_id: str = "") -> Broker:
+    """Of `mqtt://` and `mqtts://`. client_id: when the address names none. Raises UsageError."""
+    password = address.secret("password-file") or address.password
+    plain = address.scheme == "mqtt" and not address.loopback
+    if password and plain and address.choice("allow-plain-password", "no", "yes") == "no":
+        raise UsageError(
+            f"{address.name}: the password would cross the network in plain text; use mqtts://, or say allow-plain-password=yes"
+        )
+    return Broker(
+        host=address.host,
+        port=address.port or PORTS[address.scheme],
+        client_id=address.options.get("client-id", client_id),
+        protocol=address.choice("protocol", *PROTOCOLS),
+        user=address.user,
+        password=password,
+        tls=tls_context(address) if address.scheme == "mqtts" else None,
+    )
 
 
 def _check(path: str) -> None:

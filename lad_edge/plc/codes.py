@@ -45,6 +45,7 @@ REASON_CODES: Mapping[Reason, int] = {
     Reason.STARTING: 65,
     Reason.STOPPING: 66,
     Reason.INTERNAL: 67,
+    Reason.TRIGGER_LOST: 68,
     Reason.THERMAL_MARGIN: 80,
     Reason.ECC_RISING: 81,
     Reason.SINK_BEHIND: 82,

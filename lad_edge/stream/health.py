@@ -44,7 +44,7 @@ _LATENCIES, _LEAST_LATENCIES = 200, 50  # of which the p99 is taken
 
 @dataclass(frozen=True)
 class Trouble:
-    """where: "camera", "engine", "line", or the name of an output; detail: for a person."""
+    """where: "camera", "engine", "line", "trigger", or the name of an output; detail: for a person."""
 
     code: Reason
     where: str
@@ -146,6 +146,8 @@ class Health:
         fault = line.trigger.fault
         if fault is not None and fault.fault is not None:
             yield Trouble(fault.fault, "camera", fault.fault_detail)
+        if line.trigger.trouble:
+            yield Trouble(Reason.TRIGGER_LOST, "trigger", line.trigger.trouble)
         yield from self._of_last_result()
         yield from self._of_deadline(line)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hmac
 import json
-import re
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from lad_edge.errors import UsageError
 from lad_edge.stream.loopback import is_loopback
+from lad_edge.stream.part_ids import EXPECTED, MOST_BYTES, part_id_of
 from lad_edge.stream.records import to_record
 from lad_edge.stream.triggers import OnDemand
 
 if TYPE_CHECKING:
     from lad_edge.stream.parts import Parts
 
-PART_ID = re.compile(r"[A-Za-z0-9._-]{0,64}", re.ASCII)
-_MOST_BYTES, _MOST_CONNECTIONS = 4096, 64
+_MOST_CONNECTIONS = 64
 _ANSWER_S, _IDLE_S = 10.0, 30.0
 
 Answer = tuple[HTTPStatus, dict[str, Any]]
@@ -115,19 +114,17 @@ class _Request(BaseHTTPRequestHandler):
 
     def _answer(self) -> Answer:
         length = self.headers.get("Content-Length", "0")
-        if not length.isdecimal() or int(length) > _MOST_BYTES:
+        if not length.isdecimal() or int(length) > MOST_BYTES:
             self.close_connection = True
-            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": f"at most {_MOST_BYTES} bytes, of a known length"}
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": f"at most {MOST_BYTES} bytes, of a known length"}
         body = self.rfile.read(int(length))
         if not self._is_allowed():
             return HTTPStatus.UNAUTHORIZED, {"error": "the token is missing or wrong: Authorization: Bearer TOKEN"}
         if self.path != "/trigger":
             return HTTPStatus.NOT_FOUND, {"error": "there is POST /trigger, nothing else"}
-        part_id = _part_id(body)
+        part_id = part_id_of(body)
         if part_id is None:
-            return HTTPStatus.BAD_REQUEST, {
-                "error": 'expected {"part_id": "…"} of A-Z a-z 0-9 . _ - (64 at most), or nothing'
-            }
+            return HTTPStatus.BAD_REQUEST, {"error": EXPECTED}
         return self.server.trigger.ask(part_id)
 
     def _is_allowed(self) -> bool:
@@ -136,14 +133,3 @@ class _Request(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Records are the log."""
-
-
-def _part_id(body: bytes) -> str | None:
-    """The id in a request, "" when it has none, None when it is no id."""
-    if not body.strip():
-        return ""
-    try:
-        part_id = json.loads(body)["part_id"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return part_id if isinstance(part_id, str) and PART_ID.fullmatch(part_id) else None

@@ -78,7 +78,7 @@ class Line:
         self.stats = Stats()
         self.parts = self._open_parts()
         self.trigger = (self.options.trigger or FreeRun)(self.parts)
-        self.trigger.expose = source.trigger
+        self.trigger.expose, self.trigger.notice = source.trigger, self.options.notice
         self.capture = Capture(source, self.trigger, self.options.notice, self.options.pace)
         self._deadlines = threading.Thread(target=self._watch_deadlines, name="deadlines", daemon=True)
         self.beat: Callable[[], None] = lambda: None  # called while the line moves, many times a second

@@ -24,13 +24,16 @@ class Trigger(ABC):
     """What the capture thread gives each picture to.
 
     heard_s: when the source last said something, on the monotonic clock; fault: what it said, if it was that there is no camera.
-    expose: lets a camera that waits for it take a picture; the line sets it.
+    expose: lets a camera that waits for it take a picture; notice: takes a line for a person; the line sets both. trouble: why nobody can
+    ask for a part, "" = all is well.
     """
 
     def __init__(self, parts: Parts) -> None:
         self.parts, self.heard_s = parts, time.monotonic()
         self.fault: Frame | None = None
         self.expose: Callable[[], None] = lambda: None
+        self.notice: Callable[[str], None] = lambda _: None
+        self.trouble = ""
 
     def start(self) -> None:
         """The source is open."""

@@ -9,7 +9,9 @@ import pytest
 
 from lad_edge.cli.triggering import add_trigger_options, make_trigger
 from lad_edge.errors import UsageError
+from lad_edge.stream.broker import Broker
 from lad_edge.stream.http_trigger import HttpTrigger
+from lad_edge.stream.mqtt_trigger import MqttTrigger
 from lad_edge.stream.parts import Parts
 from lad_edge.stream.presence import Presence
 from lad_edge.stream.triggers import Interval, Trigger
@@ -41,6 +43,13 @@ def test_a_place_that_parts_enter(text: str, place: tuple[int, ...] | None) -> N
     assert trigger.place == place
 
 
+def test_a_topic_of_a_broker() -> None:
+    trigger = made("--trigger mqtt://me:secret@localhost:1884/line3/trigger?protocol=3.1.1 --pictures 2")
+    assert isinstance(trigger, MqttTrigger)
+    assert (trigger.topic, trigger.pictures) == ("line3/trigger", 2)
+    assert trigger.broker == Broker("localhost", 1884, "", "3.1.1", "me", "secret")
+
+
 def test_requests_with_a_token(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("0123456789abcdef\n")
     trigger = made(f"--trigger http://127.0.0.1:0 --token-file {tmp_path}/token")
@@ -63,6 +72,12 @@ def test_requests_with_a_token(tmp_path: Path) -> None:
         ("--trigger http://0.0.0.0:0", "it needs --token-file"),
         ("--trigger http://127.0.0.1:0 --token-file /nowhere", "cannot be read"),
         ("--trigger presence --token-file x", "--token-file is for --trigger http"),
+        ("--trigger mqtt://127.0.0.1", "expected a topic without wildcards"),
+        ("--trigger mqtt://127.0.0.1/line/+", "expected a topic without wildcards"),
+        ("--trigger mqtt://127.0.0.1/line?protocol=4", "protocol=5, 3.1.1; came '4'"),
+        ("--trigger mqtt://127.0.0.1/line?retain=1", "knows the options"),
+        ("--trigger mqtt://me:secret@10.0.0.7/line", "would cross the network in plain text"),
+        ("--trigger mqtt://127.0.0.1/line --token-file x", "--token-file is for --trigger http"),
         ("--on-unknown reject", "give one with --plc"),
         ("--on-late reject", "give one with --plc"),
         ("--plc modbus://127.0.0.1:0 --on-late reject", "give one with --deadline"),

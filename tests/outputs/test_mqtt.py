@@ -181,7 +181,7 @@ def test_a_wrong_password_is_told_and_the_right_one_comes_from_a_file(tmp_path: 
     with running_broker(tmp_path, f"password_file {tmp_path / 'users'}", "allow_anonymous false") as broker:
         refused = deliver(outbox, f"mqtt://box:wrong@127.0.0.1:{broker.port}/x")
         until(lambda: "does not let us in" in refused.health().detail)
-        assert "wrong" not in repr(refused.health()) + repr(refused.output._address)
+        assert "wrong" not in repr(refused.health()) + repr(refused.output._broker)
         assert refused.stop()
         welcome = deliver(outbox, f"mqtt://box@127.0.0.1:{broker.port}/y?password-file={tmp_path / 'secret'}")
         fill(outbox, 1, 3)
