@@ -143,7 +143,8 @@ def _add_lesson(parser: argparse.ArgumentParser) -> None:
         "--side",
         type=positive_int,
         metavar="PX",
-        help="of the network's picture, in steps of 32: 384 sees smaller defects from 100 parts on, for twice the time (default: 256)",
+        help="of the network's picture, in steps of 32: more sees smaller defects, where there are parts enough, and takes longer "
+        "(default: 256; 320 where 200 parts or more are taught at once)",
     )
     group.add_argument(
         "--backbone", metavar="X.onnx", help="another network to describe the pictures (default: efficientnet-lite0)"
@@ -166,7 +167,7 @@ def run(args: argparse.Namespace) -> int:
     taught = None if args.add is None else bundle.read(args.add)
     bad = open_bad(args)
     recorded, live = _open_sources(args)
-    with Lesson(_options(args, taught), taught) as lesson:
+    with Lesson(lesson_options(args, taught), taught) as lesson:
         showing = Showing(lesson, args.leave_out, args.roi)
         _show_recorded(args, recorded, showing)
         kept = None if live is None else take(args, live, showing)
@@ -243,13 +244,14 @@ def _open_sources(args: argparse.Namespace) -> tuple[list[Source], Source | None
     return [source for source in sources if not source.live], live[0] if live else None
 
 
-def _options(args: argparse.Namespace, taught: Bundle | None) -> Options:
-    from lad_edge.teaching import Options
+def lesson_options(args: argparse.Namespace, taught: Bundle | None) -> Options:
+    """How the user wants to teach; taught: the engine of --add."""
+    from lad_edge.teaching import Options, side_for
 
     return Options(
         name=args.name or args.out.stem,
         backbone=args.backbone,
-        side=args.side,
+        side=args.side if taught is not None else args.side or side_for(_parts_to_come(args)),
         runtime=args.runtime,
         precision=args.precision,
         threads=args.threads,
@@ -260,6 +262,16 @@ def _options(args: argparse.Namespace, taught: Bundle | None) -> Options:
         register=args.register,
         mask=None if args.mask is None else _read_mask(args.mask),
     )
+
+
+def _parts_to_come(args: argparse.Namespace) -> int:
+    """Pictures in folders, and those that a camera is asked for; how many a video holds is not known before it was seen."""
+    from lad_edge.cli.teach_live import GOOD
+    from lad_edge.sources.folder import images_in
+
+    folders = [Path(text) for text in args.source if Path(text).is_dir()]
+    taken = 0 if args.camera is None else args.good or GOOD
+    return sum(len(images_in(folder)) for folder in folders) - len(args.leave_out) + taken
 
 
 def _read_mask(path: Path) -> NDArray[np.bool_]:

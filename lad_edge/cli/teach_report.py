@@ -68,6 +68,7 @@ def document(out: Path, sha256: str, finished: Finished, showing: Showing) -> di
         "sha256": sha256,
         "size_bytes": out.stat().st_size,
         "parts": parts,
+        "side_px": taught.manifest.contract.size[0],
         "new_parts": parts - showing.before,
         "seconds": {"features": round(showing.seconds, 3), "fit": round(finished.fit_s, 3)},
         "threshold": calibration.threshold,
@@ -87,7 +88,7 @@ def text(report: Mapping[str, Any], args: argparse.Namespace) -> Iterator[str]:
     """The same in lines for a person."""
     seconds, before = report["seconds"], report["parts"] - report["new_parts"]
     came = f"{report['parts']} good parts" + (f", {report['new_parts']} of them new" if before else "")
-    yield f"taught {came}: features {seconds['features']:.1f} s, fit {seconds['fit']:.1f} s"
+    yield f"taught {came}, seen at {report['side_px']} px: features {seconds['features']:.1f} s, fit {seconds['fit']:.1f} s"
     yield f"threshold {report['threshold']:.5g}: {report['statement']}{_missing(report)}"
     yield from _worth_a_look(report, args)
     if report["metrics"]:

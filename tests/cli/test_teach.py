@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shlex
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from lad_edge import bundle as bundles
 from lad_edge.cli import main
+from lad_edge.cli.teach import add_parser, lesson_options
 from lad_edge.images import read_image
 
 SIZE = (96, 72)  # width, height
@@ -74,7 +76,7 @@ def teach(*words: object) -> int:
 def test_a_folder_of_good_parts_becomes_an_engine_that_runs(good: Path, out: Path, tmp_path: Path, capfd: Show) -> None:
     assert teach("--source", good, "-o", out) == 0
     shown = capfd.readouterr().out.splitlines()
-    assert shown[0].startswith(f"taught {GOOD} good parts: features ")
+    assert shown[0].startswith(f"taught {GOOD} good parts, seen at 256 px: features ")
     assert shown[1].endswith(f"≤ 20 % of good parts are rejected, n = {GOOD}; ≤ 1 % needs {99 - GOOD} more good parts")
     assert shown[-1].endswith(f"next: lad-edge run --engine {out} --camera 0")
     bad = write_folder(tmp_path / "bad", range(100, 103), hole=True)
@@ -272,6 +274,17 @@ def test_wrong_words_are_refused_with_one_line_and_its_exit_code(
     assert teach(*words, "-o", out) == code
     assert message in only_line(capfd)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(("parts", "side"), [(199, 256), (200, 320)])
+def test_many_parts_are_seen_finer(tmp_path: Path, parts: int, side: int) -> None:
+    for number in range(parts - 20):
+        (tmp_path / f"{number}.png").touch()
+    words = ["teach", "--source", str(tmp_path), "--camera", "0", "--good", "20", "-o", "x.lad"]
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    assert lesson_options(parser.parse_args(words), None).side == side
+    assert lesson_options(parser.parse_args([*words, "--side", "288"]), None).side == 288
 
 
 def test_what_a_mask_hides_is_no_defect(good: Path, out: Path, tmp_path: Path, capfd: Show) -> None:
