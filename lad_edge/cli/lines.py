@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lad_edge.cli.config import read_config
+from lad_edge.cli.outputs import check_apart
 from lad_edge.errors import UsageError
 from lad_edge.stream.watchdog import Beats, ServiceNotifier
 
@@ -33,12 +34,17 @@ def configured(args: argparse.Namespace, parser: argparse.ArgumentParser) -> lis
         raise UsageError(f"--{beside[0].replace('_', '-')} beside -c: write it into {args.config}, where it is kept")
     try:
         lines = [_complete(parser.parse_args(words), "it") for words in read_config(args.config, parser)]
+        _check_together(lines)
     except UsageError as exc:
         raise UsageError(f"{args.config}: {exc}") from exc
+    return lines
+
+
+def _check_together(lines: Sequence[argparse.Namespace]) -> None:
     names = [line.name for line in lines]
     if len(set(names)) < len(names):
-        raise UsageError(f"{args.config}: each [[camera]] needs a name of its own; came {', '.join(names)}")
-    return lines
+        raise UsageError(f"each [[camera]] needs a name of its own; came {', '.join(names)}")
+    check_apart(lines)
 
 
 def _complete(args: argparse.Namespace, where: str) -> argparse.Namespace:

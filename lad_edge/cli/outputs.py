@@ -30,6 +30,7 @@ _NOT_JUDGING = frozenset(
     | {"dashboard", "dashboard_token_file", "dashboard_labels", "dashboard_shifts"}
     | {"dashboard_cert", "dashboard_key", "dashboard_plain"}
 )
+_ONE_WRITER = frozenset({"csv", "jsonl", "sqlite"})
 HostPort = tuple[str, int]
 _HOST_PORT = re.compile(r"(?P<host>[^:]*|\[[^\]]+\]):(?P<port>\d{1,5})", re.ASCII)
 
@@ -38,6 +39,7 @@ addresses for --out; options follow a '?' and are joined by '&', {device} and {c
   sqlite:FILE              keeps the records, and is where all others are delivered from, also after a restart
                            max-size=2GB keep=90d when-full=stop|continue reserve=64MiB waiting=20000
   csv:FILE, jsonl:FILE     a name such as parts-%Y-%m-%d.csv begins a new file each day (UTC); from=now|start
+                           rotate=100MB begins one at that size, quota=2GB deletes the oldest ones
   images:FOLDER            every NG and UNKNOWN, lossless, with its map; ok=500 keeps one OK in 500
                            maps=yes|no quota=10GB min-free=1GB
   mqtt://USER@HOST/TOPIC   TOPIC/result and TOPIC/state; password-file=FILE client-id=ID protocol=5|3.1.1
@@ -83,6 +85,26 @@ def check_out(args: argparse.Namespace) -> None:
         raise UsageError("--out takes a file or an address; came nothing")
     if args.ok_when == "durable" and not any(parse(text).scheme != "images" for text in filter(is_address, args.out)):
         raise UsageError("--ok-when durable needs records that survive a power cut: --out sqlite:FILE")
+
+
+def check_apart(told: Sequence[argparse.Namespace]) -> None:
+    """Raises UsageError for a file that two cameras would write.
+
+    Each camera has its own outbox: its records are in order and chained by themselves, a receiver that takes no record of one camera
+    holds up that camera alone, and a file that a disk has damaged costs the records of one camera.
+    """
+    writers: dict[str, str] = {}
+    for args in told:
+        for text in args.out:
+            filled = text.partition("?")[0].replace("{camera}", args.name)
+            if is_address(text) and parse(text).scheme not in _ONE_WRITER:
+                continue
+            if filled in writers:
+                raise UsageError(
+                    f"'{writers[filled]}' and '{args.name}' both write {filled}: give each camera its own, with "
+                    "{camera} in the name"
+                )
+            writers[filled] = args.name
 
 
 def verdicts_with_maps(args: argparse.Namespace) -> frozenset[Verdict]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lad_edge.stream.records import Origin
 
 _DELIVERED = frozenset({"from"})  # options of every output that delivers from the outbox
-_FILE = _DELIVERED
+_FILE = _DELIVERED | {"rotate", "quota"}
 _MQTT = _DELIVERED | {"password-file", "client-id", "protocol", "allow-plain-password"}
 _HTTP = _DELIVERED | {"secret-file", "timeout"}
 _TLS = frozenset({"ca", "cert", "key"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from contextlib import closing
 from datetime import datetime, timezone
 from itertools import groupby
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lad_edge.errors import UsageError
 from lad_edge.outputs.appended import AppendedFile
 from lad_edge.outputs.delivery import DeliveryError
+from lad_edge.outputs.rotation import Rotation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -98,7 +100,10 @@ class Table:
 
 
 class FileOutput:
-    """An output (delivery.py). A record that a crash left in the file, but not in the cursor, is not written twice."""
+    """An output (delivery.py). A record that a crash left in the file, but not in the cursor, is not written twice.
+
+    `rotate=100MB` begins a new file beyond that size, `quota=2GB` deletes the oldest ones (rotation.py).
+    """
 
     slowest_retry_s = 5.0
 
@@ -107,10 +112,15 @@ class FileOutput:
         self.name, self._path, self._format = address.name, address.path, lines
         if Path(self._path).is_dir():
             raise UsageError(f"{self.name}: is a folder; name a file, such as {address.path}/parts.{address.scheme}")
+        self._rotation = Rotation(address, lines.signature)
         self._file: AppendedFile | None = None
         self._last: tuple[str, ...] = ()
         if "%" not in self._path:
             self._open(Path(self._path))
+
+    def adopt(self, address: Address) -> None:
+        """Other limits for the same file, from the next record on. Raises UsageError."""
+        self._rotation = Rotation(address, self._format.signature)
 
     def open(self) -> None:
         """Nothing: the date of the first record says which file."""
@@ -139,14 +149,33 @@ class FileOutput:
         file = self._open(path)
         lines = "".join(self._format.line(record) for record in records if not self._written(record))
         if lines:
-            file.append(lines.encode())
+            self._room(file).append(lines.encode())
+
+    def _room(self, file: AppendedFile) -> AppendedFile:
+        """The same file, or a new one in its place when it is full."""
+        if not self._rotation.is_full(file.path):
+            return file
+        self.close()
+        self._rotation.rotate(file.path)
+        return self._open(file.path)
 
     def _open(self, path: Path) -> AppendedFile:
         if self._file is None or self._file.path != path:
             self.close()
             self._file = AppendedFile(path, self._format.signature, self._format.header)
-            self._last = self._format.key(self._file.last_line)
+            self._last = self._format.key(self._last_line(self._file))
+            self._rotation.tidy(path)
         return self._file
+
+    def _last_line(self, file: AppendedFile) -> str:
+        """Of the file, or of the one that became full before it: a crash may have come between the two."""
+        if file.last_line and file.last_line.encode() != self._format.header.rstrip(b"\n"):
+            return file.last_line
+        full = self._rotation.newest_before(file.path)
+        if full is None:
+            return ""
+        with closing(AppendedFile(full, self._format.signature)) as before:
+            return before.last_line
 
     def _written(self, record: Stored) -> bool:
         """True for records of the same start up to the one that was last in the file when it was opened."""

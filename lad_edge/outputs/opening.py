@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, TypeVar
 from lad_edge.errors import SinkError, UsageError
 from lad_edge.outputs.address import NETWORK, Address, is_address, parse
 from lad_edge.outputs.delivery import Delivery
+from lad_edge.outputs.files import FileOutput, JsonLines, Table
 from lad_edge.outputs.images import ImageSaver, image_options, open_images
 from lad_edge.outputs.ledger import Retention
 from lad_edge.outputs.outbox import MOST_BYTES, Limits, Outbox
+from lad_edge.outputs.rotation import Rotation
 from lad_edge.stream.sinks import JsonlSink
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 PLAIN = "file"  # the scheme of a plain path: JSON lines, written by the line itself
 _BESIDE = frozenset({PLAIN, "images"})  # what the line writes to beside the outbox
+_FILES = frozenset({"csv", "jsonl"})
 _DRAIN_S = 10.0  # at the end of a recorded source, for outputs that still take records
 _STOP_S = 0.8
 _POLL_S = 0.02
@@ -38,14 +41,10 @@ Opened = TypeVar("Opened", "Output", Outbox, "JsonlSink | ImageSaver")
 
 
 def _csv(address: Address, _origin: Origin) -> Output:
-    from lad_edge.outputs.files import FileOutput, Table
-
     return FileOutput(address, Table())
 
 
 def _jsonl(address: Address, _origin: Origin) -> Output:
-    from lad_edge.outputs.files import FileOutput, JsonLines
-
     return FileOutput(address, JsonLines())
 
 
@@ -183,7 +182,7 @@ class Outputs:
         return {**named, **origin.versions}
 
     def _is_new(self, address: Address) -> bool:
-        """A file that is open already stays so, whatever its options say now."""
+        """A file that is open already stays so, and adopts its options."""
         known = self.addresses.get(address.name)
         return known is None or (known != address and address.scheme in NETWORK)
 
@@ -202,6 +201,9 @@ class Outputs:
         for name, sink in self._beside.items():
             if isinstance(sink, ImageSaver):
                 sink.adopt(addresses[name])
+        for name, delivery in self.deliveries.items():
+            if isinstance(delivery.output, FileOutput):
+                delivery.output.adopt(addresses[name])
 
     def _deliver(self, output: Output, address: Address) -> None:
         assert self.outbox is not None  # noqa: S101 - whatever delivers has brought one
@@ -250,6 +252,8 @@ def _check_options(address: Address) -> None:
         image_options(address)
     elif address.scheme in OUTPUTS:
         _from_start(address)
+    if address.scheme in _FILES:
+        Rotation(address, b"")
 
 
 def _from_start(address: Address) -> bool:

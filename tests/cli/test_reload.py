@@ -179,6 +179,21 @@ def test_records_say_which_configuration_they_were_judged_under(line: Line) -> N
     assert records[-1]["boot_id"] == records[0]["boot_id"]
 
 
+def test_a_file_and_a_folder_of_pictures_adopt_other_limits(line: Line) -> None:
+    outbox, records, pictures = (f"{kind}:{line.path(kind)}" for kind in ("sqlite", "jsonl", "images"))
+    line.tell(outbox, records, f"{pictures}?min-free=0B")
+    with started(line):
+        until(lambda: lines_of(line.path("jsonl")) > 5)
+        line.tell(outbox, f"{records}?rotate=2kB&quota=10kB", f"{pictures}?min-free=0B&quota=20kB")
+        line.reload("from the next part on")
+        until(lambda: len(list(line.folder.glob("jsonl.0*"))) > 3)
+        line.tell(outbox, f"{records}?quota=10kB", f"{pictures}?min-free=0B&quota=20kB")
+        line.reload("reload refused")
+        line.end()
+    assert sum(path.stat().st_size for path in line.folder.glob("jsonl*")) < 14_000
+    assert sum(path.stat().st_size for path in line.path("images").rglob("*.*")) < 20_000
+
+
 def test_another_outbox_needs_a_restart_and_says_so(line: Line) -> None:
     line.tell(f"sqlite:{line.path('r.sqlite')}")
     with started(line):

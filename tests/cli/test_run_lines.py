@@ -175,6 +175,7 @@ def test_systemd_hears_that_the_lines_are_ready_move_and_stop(
         (("quiet = true", "quite = true"), "did you mean 'quiet'?"),
         (("fps = 50", "fps = -1"), "line.toml: argument --fps: expected a number above 0"),
         (("source =", "# source ="), "names no source"),
+        (("side.jsonl", "top.jsonl"), "'top' and 'side' both write"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(

@@ -50,7 +50,7 @@ def test_no_password_is_shown() -> None:
         ("mqtt://host:port/x", "host:port"),
         ("sqlite:", "needs a path"),
         ("sqlite:x?max_size=1GB", "did you mean max-size"),
-        ("csv:x?quota=1GB", "knows the options from"),
+        ("csv:x?maps=no", "knows the options from"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_the_nearest_word(text: str, said: str) -> None:
