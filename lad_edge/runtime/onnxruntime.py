@@ -85,7 +85,8 @@ def session_options(threads: int) -> Any:
 class Session:
     """One graph and its session, on host buffers wherever it computes.
 
-    providers: as ONNX Runtime takes them; remedy: what to do if it refuses the graph.
+    providers: as ONNX Runtime takes them; remedy: what to do if it refuses the graph. cannot_record: why runs on a device are not recorded,
+    known after the first one.
     """
 
     def __init__(
@@ -107,26 +108,33 @@ class Session:
         self.binding_for = BufferSets(role, graph, self._bind)
         self.on_device: dict[tuple[int, ...], tuple[Any, Any]] = {}  # by addresses: binding, options of a recorded run
         self.recordings = 0
+        self.cannot_record = ""
 
     def run(self, buffers: dict[str, NDArray[np.float32]]) -> None:
         """Run it on a set of buffers; see `lad_edge.runtime.Runtime.run`."""
-        binding = self.binding_for(buffers)
-        try:
-            self.session.run_with_iobinding(binding, _options(_NOT_RECORDED))
-        except _errors() as exc:
-            raise EngineError(f"graph '{self.role}': ONNX Runtime failed: {_first_line(exc)}") from exc
+        self._run(self.binding_for(buffers), _options(_NOT_RECORDED))
 
     def enqueue(self, arrays: Mapping[str, DeviceArray], device: str = "cuda", *, recording: bool = False) -> None:
         """Run it on arrays of a device, on the provider's stream, without waiting for it.
 
-        recording: the first run on these arrays is recorded and the others are replayed, where the session was opened for that.
+        recording: the first run on these arrays is recorded and the others are replayed, where the session was opened for that. A session
+        that cannot record after all goes on without.
         """
         addresses = tuple(array.pointer for array in arrays.values())
         if addresses not in self.on_device:
             self._bind_on_device(addresses, arrays, device)
         binding, recorded = self.on_device[addresses]
+        if recording and not self.cannot_record:
+            try:
+                self._run(binding, recorded)
+                return
+            except EngineError as exc:
+                self.cannot_record = str(exc)
+        self._run(binding, _options(_NOT_RECORDED, wait=False))
+
+    def _run(self, binding: Any, options: Any) -> None:
         try:
-            self.session.run_with_iobinding(binding, recorded if recording else _options(_NOT_RECORDED, wait=False))
+            self.session.run_with_iobinding(binding, options)
         except _errors() as exc:
             raise EngineError(f"graph '{self.role}': ONNX Runtime failed: {_first_line(exc)}") from exc
 

@@ -77,7 +77,6 @@ class OnnxRuntimeCuda(OpenGraphs):
         self.device = next((gpu.name for gpu in find_gpus().devices), "no GPU")
         _load_libraries()
         self.cuda = _open_cuda()
-        self.unrecorded: Mapping[str, str] = {}  # role → why its network is no CUDA graph
         with ExitStack() as if_it_fails:
             if_it_fails.callback(self.close)
             self.sessions = {role: self._open(role, graph, data) for role, (graph, data) in graphs.items()}
@@ -90,7 +89,7 @@ class OnnxRuntimeCuda(OpenGraphs):
             return self._session(role, graph, data, _RECORDING)
         except EngineError as exc:
             opened = self._session(role, graph, data, {})
-            self.unrecorded = {**self.unrecorded, role: str(exc)}
+            opened.cannot_record = str(exc)
             return opened
 
     def _session(self, role: str, graph: Graph, data: bytes | memoryview, recording: Mapping[str, str]) -> Session:
@@ -116,13 +115,14 @@ class OnnxRuntimeCuda(OpenGraphs):
     @property
     def records_itself(self) -> bool:
         """Whether each network is a CUDA graph where its arrays come again."""
-        return self.cuda is not None and not self.unrecorded
+        return self.cuda is not None and not any(session.cannot_record for session in self.sessions.values())
 
     def cannot_capture(self) -> str:
         """Why a frame cannot be one CUDA graph here, and what each network is instead."""
         if self.records_itself:
             return "ONNX Runtime can only capture itself; each network is a CUDA graph of its own"
-        return f"ONNX Runtime makes none: {'; '.join(self.unrecorded.values()) or 'pycuda is missing'}"
+        reasons = (session.cannot_record for session in self.sessions.values())
+        return f"ONNX Runtime makes none: {'; '.join(filter(None, reasons)) or 'pycuda is missing'}"
 
     def close(self) -> None:
         """Release the sessions, then the GPU."""

@@ -322,6 +322,29 @@ def test_each_set_of_arrays_is_a_recording_of_its_own_and_only_if_it_comes_again
         np.testing.assert_allclose(result, conv_relu_by_numpy(given), rtol=F32, atol=F32)
 
 
+@pytest.mark.skipif("onnxruntime" not in INSTALLED, reason="ONNX Runtime is not installed")
+def test_a_session_that_cannot_record_goes_on_without_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lad_edge.runtime.onnxruntime import Session, session_options
+
+    session = Session("conv", *conv_relu(), session_options(1), ["CPUExecutionProvider"])
+    run, refused = session.session.run_with_iobinding, list[str]()
+
+    def records_nothing(binding: Any, options: Any) -> None:
+        if options.get_run_config_entry("gpu_graph_id") != "-1":
+            refused.append("once")
+            raise RuntimeError("Graph capture did not complete")
+        run(binding, options)
+
+    monkeypatch.setattr(session.session, "run_with_iobinding", records_nothing)
+    given, result = image(), empty_map()
+    for _turn in range(2):
+        result[:] = np.nan
+        session.enqueue({"image": at(given), "map": at(result)}, "cpu", recording=True)
+        np.testing.assert_allclose(result, conv_relu_by_numpy(given), rtol=F32, atol=F32)
+    assert refused == ["once"]
+    assert session.cannot_record == "graph 'conv': ONNX Runtime failed: Graph capture did not complete"
+
+
 def at(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Any:
     """What a DeviceArray says of itself."""
     return SimpleNamespace(pointer=array.ctypes.data, shape=array.shape, dtype=array.dtype)
