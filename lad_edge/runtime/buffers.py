@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from lad_edge.bundle import Graph
-    from lad_edge.runtime.device import DeviceArray
+    from lad_edge.runtime.arrays import DeviceArray
 
 B = TypeVar("B")
 G = TypeVar("G")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from lad_edge.bundle import Graph
     from lad_edge.runtime import Graphs
-    from lad_edge.runtime.device import DeviceArray
+    from lad_edge.runtime.arrays import DeviceArray
 
 _ERROR_LEVEL = 3
 _NOT_RECORDED = -1  # as "gpu_graph_id": this run is no CUDA graph

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from lad_edge.bundle import Device, Graph
     from lad_edge.runtime import Graphs
-    from lad_edge.runtime.device import DeviceArray, Stream
+    from lad_edge.runtime.arrays import DeviceArray
+    from lad_edge.runtime.device import Stream
 
 _PROVIDER = "CUDAExecutionProvider"
 _SETTINGS = {

@@ -15,7 +15,7 @@ import numpy as np
 
 from lad_edge.errors import EngineError, MissingDependencyError
 from lad_edge.runtime.buffers import BufferSets, OpenGraphs, check_device_arrays, opened_as
-from lad_edge.runtime.device import Cuda, DeviceArray
+from lad_edge.runtime.device import Cuda
 from lad_edge.runtime.gpu import find_gpus
 from lad_edge.runtime.identity import check_belongs_here
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from lad_edge.bundle import Device, Graph
     from lad_edge.runtime import Graphs
+    from lad_edge.runtime.arrays import DeviceArray
     from lad_edge.runtime.device import Stream
 
 EXTRAS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}  # runtime → extra of the installation

@@ -18,7 +18,8 @@ from lad_edge.scoring.host_line import HostLine
 from lad_edge.values import Scores
 
 if TYPE_CHECKING:
-    from lad_edge.runtime.device import Cuda, DeviceArray, Stream
+    from lad_edge.runtime.arrays import DeviceArray
+    from lad_edge.runtime.device import Cuda, Stream
     from lad_edge.scoring.line import Line
 
 

@@ -21,12 +21,13 @@ import numpy as np
 from lad_edge.errors import EngineError
 from lad_edge.kernels import Codebook, Fused, Projected, RidgeTables
 from lad_edge.scoring.line import Array, NoCudaFormError, Said
+from lad_edge.scoring.upload import Upload
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
+    from lad_edge.runtime.arrays import DeviceArray
     from lad_edge.runtime.captured import CapturedWork
-    from lad_edge.runtime.device import DeviceArray
     from lad_edge.scoring.base import GpuGraphRunner
 
 _MOST_GRAPHS = 16  # addresses that frames go up from
@@ -47,8 +48,7 @@ class CudaLine:
         self.results = self.cuda.mirror()
         self._counter = self.results.array((1,), np.int64)
         self._captured: dict[int, CapturedWork] = {}  # by the address that the frame goes up from
-        self._pinned = self._source = np.zeros(0, np.uint8)
-        self._rows = self._columns = slice(None)
+        self._upload: Upload
         self._open = self._pending = False
         self._stages_us: dict[str, float] = {}
         self._started_ns = 0
@@ -90,14 +90,9 @@ class CudaLine:
     def preprocess(self, frame_shape: Sequence[int], size: Sequence[int], out: Array, **settings: Any) -> None:
         """See `HostLine.preprocess`."""
         plan = self._prepared(self.kernels.Preprocess(frame_shape, size, **settings))
-        self._pinned = self.cuda.pinned(tuple(frame_shape), np.uint8)
-        on_gpu = self.cuda.array(tuple(frame_shape), np.uint8)
-        if settings.get("roi") is not None:
-            x, y, width, height = settings["roi"]
-            self._rows, self._columns = slice(y, y + height), slice(x, x + width)
-        rows_on_gpu = on_gpu[self._rows]
-        self.steps.append(lambda: self.stream.upload(self._source, rows_on_gpu))
-        self._kernel(plan, on_gpu, out)
+        self._upload = Upload(self.cuda, frame_shape, settings.get("roi"))
+        self.steps.append(partial(self._upload.enqueue, self.stream))
+        self._kernel(plan, self._upload.on_gpu, out)
 
     def graph(self, role: str, **buffers: Array) -> None:
         """See `HostLine.graph`."""
@@ -206,16 +201,14 @@ class CudaLine:
 
     def enqueue(self, image: NDArray[Any]) -> None:
         """Enqueue all steps for a frame, which stays as it is until `wait`."""
-        if image.shape != self._pinned.shape or image.dtype != np.uint8:
-            raise EngineError(f"expected a frame of uint8 {self._pinned.shape}, came {image.dtype} {image.shape}")
         with self._working():
             if self._pending:
                 self.stream.synchronize()
             started = time.perf_counter_ns()
-            self._source = self._rows_for_the_gpu(image)
+            self._upload.take(image)
             self._started_ns = time.perf_counter_ns()
             self._stages_us["pre"] = (self._started_ns - started) / 1e3
-            captured = self._captured.get(self._source.ctypes.data)
+            captured = self._captured.get(self._upload.address)
             self._enqueue_steps() if captured is None else captured.launch()
             self._pending = True
 
@@ -225,9 +218,9 @@ class CudaLine:
             self.stream.synchronize()
             self._pending = False
             self._stages_us["infer"] = (time.perf_counter_ns() - self._started_ns) / 1e3
-            if self._capturing and self._source.ctypes.data not in self._captured:
+            if self._capturing and self._upload.address not in self._captured:
                 self._capture()
-            self._source = self._pinned  # a slot of a camera must not wait for the next frame
+            self._upload.release()
         return {**self._stages_us, "post": 0.0}
 
     def close(self) -> None:
@@ -239,13 +232,6 @@ class CudaLine:
             self._pending = False
             self.steps.clear()
             self.results.close()
-
-    def _rows_for_the_gpu(self, image: NDArray[Any]) -> NDArray[Any]:
-        """The rows that count, where they are or as a copy."""
-        if self.cuda.reads_in_place(image):
-            return image[self._rows]
-        np.copyto(self._pinned[self._rows, self._columns], image[self._rows, self._columns])
-        return self._pinned[self._rows]
 
     def _enqueue_steps(self) -> None:
         if not self._open:
@@ -281,7 +267,7 @@ class CudaLine:
             raise EngineError("a frame has other results as a CUDA graph than step by step")
         if len(self._captured) >= _MOST_GRAPHS:
             self._captured.pop(next(iter(self._captured))).close()
-        self._captured[self._source.ctypes.data] = work
+        self._captured[self._upload.address] = work
 
     @contextmanager
     def _working(self) -> Iterator[None]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lad_edge.errors import EngineError
-from lad_edge.runtime.device import DeviceArray, Mirror
+from lad_edge.runtime.arrays import DeviceArray, Mirror
 from lad_edge.runtime.page_locks import PageLocks
 
 ALIGNMENT = 256

@@ -243,13 +243,13 @@ def test_of_a_region_of_interest_only_its_pixels_are_copied_and_its_rows_go_up(o
     picture = frames(1)[0]
     x, y, width, height = ROI
     on_gpu.enqueue(picture)
-    assert on_gpu.line._source.shape == (height, FRAME[1], 3)
+    assert on_gpu.line._upload._source.shape == (height, FRAME[1], 3)
     before = on_gpu.wait().score
     outside = np.ones(FRAME[:2], bool)
     outside[y : y + height, x : x + width] = False
     picture[outside] = 255
     assert answer(on_gpu, picture).score == before
-    assert 255 not in on_gpu.line._pinned[outside]
+    assert 255 not in on_gpu.line._upload._pinned[outside]
 
 
 def test_a_frame_of_another_shape_or_type_is_refused(open_pair: Any) -> None:
