@@ -21,8 +21,7 @@ from benchmarks.engines import HEIGHT, WIDTH, WORK, frames_file
 from benchmarks.peer import PICTURES, RAW, environment, in_turns, peer_models
 from benchmarks.report import Figures, about, add_json_flag, percentiles, table, write
 from lad_edge.runtime import available, default_runtime
-from lad_edge.teaching import Lesson, Options
-from lad_edge.teaching.backbone import SIDE
+from lad_edge.teaching import Lesson, Options, side_for
 
 PEER = f"EfficientAD-S, {RAW}"
 
@@ -32,6 +31,7 @@ class Lessons:
     """Seconds of one lesson, and what came out. fit_s: tables, the scores of unseen parts and the threshold."""
 
     parts: int
+    side_px: int
     precision: str
     threads: int
     features_s: float
@@ -45,7 +45,7 @@ def main() -> None:
     python = None if args.env is None else environment(args.env)
     precisions = available()[default_runtime()]
     lessons = [
-        taught(parts, args.side, precision, args.threads, args.work)
+        taught(parts, args.side or side_for(parts), precision, args.threads, args.work)
         for parts in args.parts
         for precision in reversed(precisions)
     ]
@@ -53,7 +53,6 @@ def main() -> None:
     print(_lessons(lessons))
     print(_latency(latency, args.threads))
     found = {
-        "side": args.side,
         "lessons": [vars(one) for one in lessons],
         "threads": args.threads,
         "latency_ms": latency,
@@ -77,7 +76,13 @@ def taught(parts: int, side: int, precision: str, threads: int, work: Path) -> L
     path = _engine(parts, precision, work)
     found.write(path)
     return Lessons(
-        parts, precision, threads, round(shown - begin, 2), round(end - shown, 2), round(path.stat().st_size / 1e6, 1)
+        parts,
+        side,
+        precision,
+        threads,
+        round(shown - begin, 2),
+        round(end - shown, 2),
+        round(path.stat().st_size / 1e6, 1),
     )
 
 
@@ -112,7 +117,7 @@ def _engine(parts: int, precision: str, work: Path) -> Path:
 
 
 def _lessons(lessons: list[Lessons]) -> str:
-    head = ("parts", "precision", "threads", "features s", "fit s", "MB")
+    head = ("parts", "px", "precision", "threads", "features s", "fit s", "MB")
     return table(f"Teaching pictures of {WIDTH}×{HEIGHT}", head, [list(vars(one).values()) for one in lessons])
 
 
@@ -128,7 +133,7 @@ def _arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="python -m benchmarks.teach"
     )
     parser.add_argument("--parts", type=lambda text: [int(word) for word in text.split(",")], default=[25, 100])
-    parser.add_argument("--side", type=int, default=SIDE, help="of the network's picture, px (default: %(default)s)")
+    parser.add_argument("--side", type=int, help="of the network's picture, px (default: as lad-edge teach)")
     parser.add_argument("--env", type=Path, help="environment of the peer, made if missing; without it no peer")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)

@@ -111,17 +111,18 @@ def _the_one(
 ) -> KeptPart:
     if not found:
         raise UsageError(f"{option} {name}: no part of this number or id is recorded; give the seq of its record")
-    pictured = [kept[moment(each)] for each in found if moment(each) in kept]
-    if not pictured:
+    moments = {moment(each) for each in found}
+    if len(moments) > 1:
+        longer = (f"{each.get('camera_id', '')}/{each['seq']}" for each in found)
+        names = [kept[each].name for each in moments if each in kept] or longer
+        raise UsageError(f"{option} {name} means several parts: {', '.join(sorted(names))}; give one of these")
+    part = kept.get(moments.pop())
+    if part is None:
         raise UsageError(
             f"{option} {name}: the part was {found[0]['verdict']} and its picture was not kept; --out images:FOLDER?ok=20 keeps one "
             "OK part in 20"
         )
-    if len(pictured) > 1:
-        raise UsageError(
-            f"{option} {name} means several parts: {', '.join(part.name for part in pictured)}; give one of these"
-        )
-    return pictured[0]
+    return part
 
 
 def _kept(path: Path, folder: Path) -> KeptPart:

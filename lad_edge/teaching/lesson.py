@@ -6,7 +6,7 @@ Everything runs on the box through the engine and the kernels that will judge, a
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from lad_edge.bundle import (
     spoilt,
     write,
 )
-from lad_edge.errors import DataError, UsageError
+from lad_edge.errors import DataError
 from lad_edge.kernels import Preprocess
 from lad_edge.runtime import open_runtime, preferred_precision, stated
 from lad_edge.scoring import thumbnails
@@ -43,49 +43,18 @@ from lad_edge.scoring.thumbnails import thumbnail
 from lad_edge.teaching import ridge
 from lad_edge.teaching.backbone import IMAGE, backbone_of, open_backbone
 from lad_edge.teaching.looking import new_sight
-from lad_edge.teaching.stored import pack, spread_out, unpack
+from lad_edge.teaching.options import DETECTOR, FEWEST_PARTS, Options, default_policy
+from lad_edge.teaching.shown import Shown, continued, twins
+from lad_edge.teaching.stored import pack, spread_out
 from lad_edge.views import Fitted, GoodViews, Sight, region
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
     from typing_extensions import Self
 
     from lad_edge.kernels import RidgeTables
-
-DETECTOR = "masked_ridge"
-FEWEST_PARTS = 5
-# False-reject rates that a default threshold may promise: DEFAULT_RATE, or the smallest above it that so few parts carry.
-DEFAULT_RATE, LARGER_RATES = 0.05, (0.1, 0.2)
-TWIN = 0.02  # of the usual distance between two parts: nearer ones are one part shown twice
-
-
-@dataclass(frozen=True)
-class Options:
-    """name: of the engine. backbone, side: as for `open_backbone`, None = those of the engine that it goes on with.
-
-    runtime, precision, threads: as for `runtime.open_runtime`; a taught engine runs at this precision.
-
-    policy: of the threshold, None = conformal at DEFAULT_RATE or the smallest rate that the parts can carry. roi: (x, y, width, height).
-    thumbnails: whether the engine keeps small pictures of parts, to show beside what it finds. gates: whether it refuses pictures of
-    other light, focus and place than theirs. register: how far the region follows the part, in shares of the frame's sides; None = not.
-    mask: (H, W) of the pictures, where they are looked at; None = everywhere.
-    """
-
-    name: str = "part"
-    backbone: str | None = None
-    side: int | None = None
-    runtime: str | None = None
-    precision: str | None = None
-    threads: int | None = None
-    policy: tuple[str, float] | None = None
-    roi: tuple[int, int, int, int] | None = None
-    thumbnails: bool = True
-    gates: bool = True
-    register: float | None = None
-    mask: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,17 +77,6 @@ class Taught:
         return write(path, self.manifest, self.tensors)
 
 
-@dataclass
-class _Shown:
-    """What is kept of the parts: names, cells, thumbnails (b"" for a part without), and one picture for the self-test."""
-
-    names: list[str] = field(default_factory=list)
-    cells: list[NDArray[np.float32]] = field(default_factory=list)
-    thumbnails: list[bytes] = field(default_factory=list)
-    picture: NDArray[np.uint8] | None = None
-    pixel_format: str = ""
-
-
 class Lesson:
     """Shows good parts to a backbone and fits the masked ridge to them. Owns an engine: close it, or use it in a `with`."""
 
@@ -127,12 +85,12 @@ class Lesson:
 
         Raises UsageError if `taught` is another detector's or cannot go on as asked; else as `open_backbone` and `open_runtime`.
         """
-        self.options, self.shown = options, _Shown()
+        self.options, self.shown = options, Shown()
         precision = options.precision or preferred_precision(options.runtime)
         if taught is None:
             self.backbone = open_backbone(options.backbone, options.side)
         else:
-            self.options, self.shown, precision = _continued(options, taught)
+            self.options, self.shown, precision = continued(options, taught)
             self.backbone = backbone_of(taught)
         graphs = {GRAPH: (self.backbone.graph, self.backbone.onnx)}
         self.runtime = open_runtime(options.runtime, graphs, precision=precision, threads=options.threads)
@@ -172,7 +130,7 @@ class Lesson:
         cells = np.stack(self.shown.cells)
         if float(np.ptp(cells, axis=0).max()) <= 1e-6 * float(np.abs(cells).max()):
             raise DataError("all parts are the same picture; show different parts, each as the camera will see it")
-        twins = _twins(cells, names)
+        alike = twins(cells, names)
         tables, unseen = ridge.fit(cells), ridge.cross_fitted(cells)
         levels = {name: (0.0, float(np.median(peaks))) for name, peaks in zip(branches(), unseen.peaks, strict=True)}
         scores = scores_of(unseen.fine, unseen.coarse, self._contract().size, levels)
@@ -189,7 +147,7 @@ class Lesson:
             },
             scores=dict(zip(names, scores.tolist(), strict=True)),
             odd=[names[index] for index in thresholds.far_out(scores)],
-            twins=twins,
+            twins=alike,
             policy=calibration.policy,
         )
 
@@ -337,56 +295,6 @@ class Lesson:
             registration=self.sight.follower.stated if self.sight.follower else None,
             mask=self.sight.painter.stated if self.sight.painter else None,
         )
-
-
-def default_policy(parts: int) -> tuple[str, float]:
-    """Conformal at DEFAULT_RATE, or at the smallest rate above it that so few parts can carry."""
-    rates = (DEFAULT_RATE, *LARGER_RATES)
-    return "conformal", next((rate for rate in rates if (parts + 1) * rate >= 1), rates[-1])
-
-
-def parts_for(rate: float) -> int:
-    """Good parts that a conformal threshold of this false-reject rate needs."""
-    return int(np.ceil(round(1 / rate, 9))) - 1
-
-
-def _continued(options: Options, taught: Bundle) -> tuple[Options, _Shown, str]:
-    """Options, parts and precision of a taught engine; new words of the user win where they may differ."""
-    manifest = taught.manifest
-    if manifest.detector != DETECTOR:
-        raise UsageError(f"{taught.path}: expected an engine made by 'lad-edge teach', this is {manifest.detector}")
-    name, side = manifest.provenance["backbone"], manifest.contract.size[0]
-    if options.backbone not in (None, name) or options.side not in (None, side):
-        raise UsageError(f"{taught.path} was taught with {name} at {side} px; teach it anew from all pictures")
-    names = [str(name) for name in manifest.parameters["parts"]]  # type: ignore[union-attr]
-    cells = unpack(taught.tensors["taught/cells"], taught.tensors["taught/ranges"])
-    jpegs = thumbnails.unpack(taught.tensors, len(names))
-    kept = options.thumbnails and bool(jpegs)  # who did not want pictures in the engine does not want them now
-    pictures = jpegs if kept else [b""] * len(names)
-    shown = _Shown(names, list(cells), pictures, taught.golden_frames[0].copy(), manifest.contract.pixel_format)
-    precision = next(iter(manifest.calibrations))
-    if options.precision not in (None, precision):
-        raise UsageError(f"{taught.path} was taught in {precision}; leave --precision out, or teach it anew")
-    goes_on = Options(
-        name=manifest.name,
-        runtime=options.runtime,
-        threads=options.threads,
-        policy=options.policy,
-        thumbnails=kept,
-        gates=options.gates and manifest.gates is not None,
-    )
-    return goes_on, shown, precision
-
-
-def _twins(cells: NDArray[np.float32], names: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of parts whose cells lie much nearer to each other than parts usually do."""
-    flat = cells.reshape(len(cells), -1).astype(np.float64)
-    flat -= flat.mean(0)
-    squares = np.square(flat).sum(1)
-    apart = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * flat @ flat.T, 0))
-    pairs = np.triu_indices(len(cells), 1)
-    close = apart[pairs] <= TWIN * float(np.median(apart[pairs]))
-    return [(names[int(i)], names[int(j)]) for i, j in np.transpose(pairs)[close]]
 
 
 def _size(image: NDArray[Any]) -> str:

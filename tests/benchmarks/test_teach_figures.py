@@ -30,7 +30,7 @@ def test_it_teaches_judges_and_writes_what_it_found(work, monkeypatch, capsys):
     teach.main()
     found = json.loads((work / "found.json").read_text())
     (lesson,) = found["lessons"]
-    assert found["side"] == bundles.read(work / "taught_6_f32.lad").manifest.contract.size[0] == 128
+    assert lesson["side_px"] == bundles.read(work / "taught_6_f32.lad").manifest.contract.size[0] == 128
     assert (lesson["parts"], lesson["precision"]) == (6, "f32")
     assert lesson["fit_s"] > 0
     assert found["latency_ms"]["taught from 6, f32"]["calls"] >= 1

@@ -139,6 +139,15 @@ def test_a_part_whose_picture_was_not_kept_is_told_apart_from_one_that_never_was
         assert message in capfd.readouterr().err
 
 
+def test_a_name_that_several_parts_have_is_refused_though_one_picture_was_kept(line: Path, capfd: Show) -> None:
+    again = json.loads((line / "line.jsonl").read_text().splitlines()[3])
+    with (line / "line.jsonl").open("a") as records:
+        records.write(json.dumps(again | {"seq": 99, "utc_ns": again["utc_ns"] + 1}) + "\n")
+    words = (line / "part.lad", line / "line.jsonl", "--pictures", line / "parts", "--false-reject", "004.png")
+    assert feedback("propose", *words) == 1
+    assert "004.png means several parts" in capfd.readouterr().err
+
+
 def test_a_lower_threshold_is_tried_on_all_recorded_parts_first(line: Path, capfd: Show) -> None:
     words = ("--missed", 1, "--most-false-rejects", "100%")
     history = proposed(line, capfd, *words)["recorded_parts"]
