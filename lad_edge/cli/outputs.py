@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from lad_edge import __version__
 from lad_edge.errors import UsageError
-from lad_edge.outputs.address import is_address, parse
+from lad_edge.outputs.address import FILES, is_address, parse
 from lad_edge.stream.records import Origin, safe_id
 from lad_edge.values import Verdict
 
@@ -30,7 +30,6 @@ _NOT_JUDGING = frozenset(
     | {"dashboard", "dashboard_token_file", "dashboard_labels", "dashboard_shifts"}
     | {"dashboard_cert", "dashboard_key", "dashboard_plain"}
 )
-_ONE_WRITER = frozenset({"csv", "jsonl", "sqlite"})
 HostPort = tuple[str, int]
 _HOST_PORT = re.compile(r"(?P<host>[^:]*|\[[^\]]+\]):(?P<port>\d{1,5})", re.ASCII)
 
@@ -97,7 +96,7 @@ def check_apart(told: Sequence[argparse.Namespace]) -> None:
     for args in told:
         for text in args.out:
             filled = text.partition("?")[0].replace("{camera}", args.name)
-            if is_address(text) and parse(text).scheme not in _ONE_WRITER:
+            if is_address(text) and parse(text).scheme not in FILES | {"sqlite"}:
                 continue
             if filled in writers:
                 raise UsageError(

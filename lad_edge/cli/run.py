@@ -21,6 +21,7 @@ from lad_edge.cli.arguments import (
     roi_px,
 )
 from lad_edge.cli.lines import Lines, configured
+from lad_edge.cli.notices import Notices
 from lad_edge.cli.outputs import (
     ADDRESSES,
     add_out_options,
@@ -118,10 +119,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def check_config(path: Path) -> None:
-    """Raises what is wrong with a configuration: its words, its engines, its sources."""
-    for args in configured(_parser().parse_args(["-c", str(path)]), _parser()):
+def check_config(path: Path) -> list[argparse.Namespace]:
+    """What a configuration says of each camera. Raises what is wrong with it: its words, its engines, its sources."""
+    told = configured(_parser().parse_args(["-c", str(path)]), _parser())
+    for args in told:
         _check_line(args)
+    return told
 
 
 def _check(told: Sequence[argparse.Namespace]) -> int:
@@ -269,16 +272,16 @@ def run_line(
         stack.callback(trial.close)
         trial.begin()
         beats = Beats()
-        plcs = _open_plcs(args, source.live, beats, stack)
+        say = Notices(partial(_say, args.name))
+        plcs = _open_plcs(args, source.live, beats, say, stack)
         inspector = stack.enter_context(Inspector(engine, _options(args, source.live, wanted)))
-        say = partial(_say, args.name)
         outputs = open_outputs_of(args, inspector, source.name, say, stop.requested, stack)
         health = Health(beats, outputs.states, say)
         stack.callback(health.close)
         page = open_feed(dashboard, args, inspector, source.name, health, stack)
         sinks = [*outputs.sinks, *_open_sinks(args, engine, source.live, wanted, stack), *extra, *page, health]
         say(headline(inspector))
-        line = _line(args, source, inspector, [*sinks, *trial.sinks, *plcs], stop)
+        line = _line(args, source, inspector, [*sinks, *trial.sinks, *plcs], stop, say)
         line.beat = partial(beats.beat, "line")
         health.follow(line)
         if show is None:
@@ -360,20 +363,22 @@ def _open_sinks(
     return sinks
 
 
-def _open_plcs(args: argparse.Namespace, live: bool, beats: Beats, stack: ExitStack) -> list[Display]:
+def _open_plcs(args: argparse.Namespace, live: bool, beats: Beats, say: Notices, stack: ExitStack) -> list[Display]:
     """The servers for the PLCs of this line, the one that triggers it first; their heartbeats follow `beats`."""
     from lad_edge.plc import open_display, open_plc
 
     make_trigger(args, live=live)  # what is wrong is said before a port is opened
     opened: list[Display] = []
     for uri in args.plc:
-        opened.append((open_display if opened else open_plc)(uri, beats, partial(_say, args.name)))
+        opened.append((open_display if opened else open_plc)(uri, beats, say))
         opened[-1].policy = unknown_policy(args)
         stack.callback(opened[-1].close)
     return opened
 
 
-def _line(args: argparse.Namespace, source: Source, inspector: Inspector, sinks: list[Sink], stop: StopSignal) -> Line:
+def _line(
+    args: argparse.Namespace, source: Source, inspector: Inspector, sinks: list[Sink], stop: StopSignal, say: Notices
+) -> Line:
     from lad_edge.plc.station import Plc
     from lad_edge.stream.capture import Pace
     from lad_edge.stream.loop import Line, LineOptions
@@ -390,7 +395,7 @@ def _line(args: argparse.Namespace, source: Source, inspector: Inspector, sinks:
         ok_when=args.ok_when,
         keep_warm_s=keep_warm_s(args.keep_warm, inspector.runtime.name),
         stop=stop.requested,
-        notice=partial(_say, args.name),
+        notice=say,
     )
     return Line(source, inspector, sinks, options)
 

@@ -10,8 +10,13 @@ import shutil
 import sys
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 
 from lad_edge.errors import UsageError
+from lad_edge.outputs.address import FILES, is_address, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 UNITS = Path("/etc/systemd/system")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)
@@ -32,7 +37,8 @@ examples:
 
 The unit starts 'lad-edge run -c FILE' at boot, restarts it for ever, and kills it when it makes no progress for five
 seconds. It may reach this machine and the networks that are named, nothing else; it may write to its state folder
-/var/lib/lad-edge, which is where relative paths of the configuration lead.
+/var/lib/lad-edge, which is where relative paths of the configuration lead. What it says goes to the journal, which rotates by itself; its
+records only if the configuration asks for them with 'json' or 'lines'.
 """
 
 # reliability.md §6.6 says why each of the settings is there, and why MemoryDenyWriteExecute, PrivateDevices and ProtectClock are not:
@@ -55,6 +61,10 @@ Restart=always
 RestartSec=500ms
 TimeoutStartSec=120
 TimeoutStopSec=10
+StandardOutput=$output
+StandardError=journal
+LogRateLimitIntervalSec=30s
+LogRateLimitBurst=500
 
 User=$user
 Group=$user
@@ -132,31 +142,41 @@ def run(args: argparse.Namespace) -> int:
     """Prints the unit, or writes it and says what comes next."""
     from lad_edge.cli.run import check_config
 
-    check_config(args.config)
+    told = check_config(args.config)
     name = args.name or args.config.stem
     if not _NAME.fullmatch(name) or not _USER.fullmatch(args.user):
         raise UsageError(f"a service and its user are named with a-z, 0-9 and '-'; came '{name}' and '{args.user}'")
-    unit = unit_text(name, args.config.resolve(), args.user, args.allow_net)
+    records = any(each.json or each.lines for each in told)
+    unit = unit_text(name, args.config.resolve(), args.user, args.allow_net, "journal" if records else "null")
     if args.action == "print":
         sys.stdout.write(unit)
         return 0
     path = args.units / f"lad-edge-{name}.service"
     _write(path, unit)
     print(f"wrote {path}; now, once:\n{_next_steps(path, args.user)}")
+    for text in _unbounded(told):
+        print(f"note: {text} grows for ever: 'jsonl:FILE?rotate=100MB&quota=2GB' keeps the newest records")
     return 0
 
 
-def unit_text(name: str, config: Path, user: str, networks: list[str]) -> str:
-    """The unit. Raises UsageError for a network that is none."""
+def unit_text(name: str, config: Path, user: str, networks: list[str], output: str = "null") -> str:
+    """The unit. output: where the records on standard output go, for systemd. Raises UsageError for a network that is none."""
     program = shutil.which("lad-edge") or f"{sys.executable} -m lad_edge"
     return _UNIT.substitute(
         name=name,
         program=program,
+        output=output,
         config=shlex.quote(str(config)),
         user=user,
         devices="\n".join(f"DeviceAllow={node} rw" for node in ("char-video4linux", "char-usb_device", *_GPU_NODES)),
         networks=f"IPAddressAllow={' '.join(['localhost', *map(_network, networks)])}",
     )
+
+
+def _unbounded(told: Sequence[argparse.Namespace]) -> list[str]:
+    """Of --out, files that nothing makes smaller."""
+    texts = dict.fromkeys(text for each in told for text in each.out)
+    return [text for text in texts if not is_address(text) or (parse(text).scheme in FILES and "quota=" not in text)]
 
 
 def _network(text: str) -> str:

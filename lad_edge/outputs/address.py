@@ -34,6 +34,7 @@ SCHEMES: Mapping[str, frozenset[str]] = {
     "mqtts": _MQTT | _TLS,
     "sqlite": frozenset({"max-size", "keep", "when-full", "reserve", "waiting"}),
 }
+FILES = frozenset({"csv", "jsonl"})
 NETWORK = frozenset({"http", "https", "mqtt", "mqtts"})
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//)?", re.ASCII)
 _SIZES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lad_edge.errors import SinkError, UsageError
-from lad_edge.outputs.address import NETWORK, Address, is_address, parse
+from lad_edge.outputs.address import FILES, NETWORK, Address, is_address, parse
 from lad_edge.outputs.delivery import Delivery
 from lad_edge.outputs.files import FileOutput, JsonLines, Table
 from lad_edge.outputs.images import ImageSaver, image_options, open_images
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 PLAIN = "file"  # the scheme of a plain path: JSON lines, written by the line itself
 _BESIDE = frozenset({PLAIN, "images"})  # what the line writes to beside the outbox
-_FILES = frozenset({"csv", "jsonl"})
 _DRAIN_S = 10.0  # at the end of a recorded source, for outputs that still take records
 _STOP_S = 0.8
 _POLL_S = 0.02
@@ -252,7 +251,7 @@ def _check_options(address: Address) -> None:
         image_options(address)
     elif address.scheme in OUTPUTS:
         _from_start(address)
-    if address.scheme in _FILES:
+    if address.scheme in FILES:
         Rotation(address, b"")
 
 

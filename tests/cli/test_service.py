@@ -55,6 +55,27 @@ def test_the_unit_runs_the_configuration_and_reaches_what_was_named(unit: Path, 
     assert "\nIPAddressDeny=any\nIPAddressAllow=localhost 10.0.7.0/24\n" in text
 
 
+def test_records_go_to_the_journal_only_if_the_configuration_asks_for_them(
+    unit: Path, config: Path, tmp_path: Path
+) -> None:
+    assert "\nStandardOutput=null\n" in unit.read_text()
+    config.write_text(config.read_text() + "json = true\n")
+    assert main(["service", "install", "-c", str(config), "--units", str(tmp_path)]) == 0
+    assert "\nStandardOutput=journal\n" in unit.read_text()
+
+
+def test_files_without_a_limit_are_named(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.write_text(
+        config.read_text() + 'out = ["a.jsonl", "csv:b.csv", "csv:c.csv?rotate=1MB&quota=9MB", "sqlite:d.sqlite"]\n'
+    )
+    assert main(["service", "install", "-c", str(config), "--units", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert [name for name in ("a.jsonl", "b.csv", "c.csv", "d.sqlite") if f"{name} grows" in told] == [
+        "a.jsonl",
+        "b.csv",
+    ]
+
+
 def test_what_to_do_next_is_said(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["service", "install", "-c", str(config), "--units", str(tmp_path), "--name", "top"]) == 0
     assert "sudo systemctl enable --now lad-edge-top" in capsys.readouterr().out
