@@ -34,7 +34,7 @@ from lad_edge.cli.outputs import (
 from lad_edge.cli.reloading import reload
 from lad_edge.cli.shadowing import add_shadow_options, open_trial
 from lad_edge.cli.station import Station
-from lad_edge.cli.triggering import add_trigger_options, make_trigger, unknown_policy
+from lad_edge.cli.triggering import add_trigger_options, make_trigger, source_words, unknown_policy
 from lad_edge.cli.watching import add_dashboard_options, open_dashboard, open_feed
 from lad_edge.errors import UsageError
 from lad_edge.stream.sinks import OK_WHEN
@@ -314,7 +314,7 @@ def _open_source(args: argparse.Namespace, engine: Bundle) -> Source:
 
     contract = engine.manifest.contract
     size = (contract.width, contract.height) if contract.width and contract.height and not args.roi else None
-    source = open_source(args.source or args.camera, size)
+    source = open_source(source_words(args), size)
     if args.fps and source.live:
         raise UsageError("--fps plays a file at a rate; a live source has its own: leave --fps away")
     return Converted(source, args.pixel_format) if args.pixel_format else source

@@ -6,10 +6,11 @@ import argparse
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from lad_edge.cli.arguments import positive_duration_ms, positive_int, read_token, roi_px
 from lad_edge.errors import UsageError
+from lad_edge.sources.uri import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
     MakeTrigger = Callable[[Parts], Trigger]
 
-_KINDS = "free-run, interval:TIME, http://HOST:PORT, mqtt://HOST/TOPIC, presence, presence:X,Y,WIDTH,HEIGHT"
+_KINDS = (
+    "free-run, interval:TIME, http://HOST:PORT, mqtt://HOST/TOPIC, line:Line1, line:Line1,FallingEdge, presence, "
+    "presence:X,Y,WIDTH,HEIGHT"
+)
 
 _ON_DEMAND = ("interval", "http", "mqtt", "mqtts")
 
@@ -77,9 +81,29 @@ def make_trigger(args: argparse.Namespace, *, live: bool, plc: Plc | None = None
         raise UsageError("--token-file is for --trigger http://…")
     if kind == "free-run" and not rest:
         return None
+    if kind == "line":
+        source_words(args)
+        return None
     if not live:
         raise UsageError(f"--trigger {args.trigger} needs a live source; each picture of a file or folder is a part")
     return _live_trigger(args, kind, rest)
+
+
+def source_words(args: argparse.Namespace) -> str:
+    """--camera or --source; with --trigger line:… it is a camera that waits for that input. Raises UsageError."""
+    words = str(args.source or args.camera)
+    kind, _, rest = args.trigger.partition(":")
+    if kind != "line":
+        return words
+    line, _, activation = rest.partition(",")
+    if not line:
+        raise UsageError(f"--trigger {args.trigger}: expected the input, such as line:Line1 or line:Line1,FallingEdge")
+    if not words.startswith("genicam://"):
+        raise UsageError(f"--trigger {args.trigger}: only cameras of genicam:// have inputs; came {redacted(words)}")
+    options = {"trigger": "line", "line": line} | ({"activation": activation} if activation else {})
+    if twice := [option for option in (*options, "activation") if f"{option}=" in words]:
+        raise UsageError(f"--trigger {args.trigger} and {twice[0]}=… in {words}: say it once")
+    return f"{words}{'&' if '?' in words else '?'}{urlencode(options)}"
 
 
 def unknown_policy(args: argparse.Namespace) -> UnknownPolicy:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lad_edge.sources.source import Source
 
 Size = tuple[int, int]  # width, height
+ACTIVATIONS = ("RisingEdge", "FallingEdge", "AnyEdge", "LevelHigh", "LevelLow")  # GenICam SFNC, TriggerActivation
 
 # How long a driver may stay silent. A failed read of OpenCV ends by itself earlier: it is set to a third of that.
 _V4L2_SILENCE_S, _STREAM_SILENCE_S, _GENICAM_SILENCE_S = 2.0, 2.0, 1.0
@@ -78,8 +79,12 @@ def _stream(uri: SourceUri, _: Size | None) -> Source:
 
 def _genicam(uri: SourceUri, size: Size | None) -> Source:
     trigger = uri.choice("trigger", "off", "software", "line")
-    for option in ("exposure", "gain", "fps", "packet"):
+    for option in ("exposure", "gain", "fps", "packet", "delay"):
         uri.number(option, 0)
+    uri.choice("activation", *ACTIVATIONS)
+    of_line = [option for option in ("line", "activation", "delay") if option in uri.options]
+    if of_line and trigger != "line":
+        raise UsageError(f"genicam:// option {of_line[0]} is for trigger=line; came trigger={trigger}")
     uri.pair("offset")
     request = _request(uri, uri.pair("size") or size)
     limits = Limits(silence_s=_silence_s(uri, _GENICAM_SILENCE_S), open_s=10.0, farewell_s=_GENICAM_FAREWELL_S)

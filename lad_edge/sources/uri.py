@@ -29,7 +29,8 @@ SCHEMES: Mapping[str, frozenset[str]] = {
     "http": frozenset({"silence"}),
     "https": frozenset({"silence"}),
     "genicam": frozenset(
-        {"exposure", "gain", "fps", "format", "size", "offset", "trigger", "line", "packet", "serial", "silence"}
+        {"exposure", "gain", "fps", "format", "size", "offset", "packet", "serial", "silence"}
+        | {"trigger", "line", "activation", "delay"}
     ),
     "gst": frozenset(),  # a pipeline says everything itself
     "pattern": frozenset({"fps", "format", "frames", "seed"}),

@@ -70,7 +70,6 @@ class MqttTrigger(OnDemand):
                 self.trouble = f"the broker is gone ({paho.error_string(status).rstrip('.').lower()})"
                 return
         client.disconnect()
-        client.loop(_POLL_S)
 
     def _on_connect(self, client: paho.Client, _data: object, _flags: object, reason: Any, _properties: object) -> None:
         if reason.is_failure:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lad_edge.cli.triggering import add_trigger_options, make_trigger
+from lad_edge.cli.triggering import add_trigger_options, make_trigger, source_words
 from lad_edge.errors import UsageError
 from lad_edge.stream.broker import Broker
 from lad_edge.stream.http_trigger import HttpTrigger
@@ -17,11 +17,16 @@ from lad_edge.stream.presence import Presence
 from lad_edge.stream.triggers import Interval, Trigger
 
 
-def made(words: str, *, live: bool = True) -> Trigger | None:
+def parsed(words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--camera")
     add_trigger_options(parser)
-    parser.set_defaults(deadline=None)
-    make = make_trigger(parser.parse_args(words.split()), live=live)
+    parser.set_defaults(deadline=None, source=None)
+    return parser.parse_args(words.split())
+
+
+def made(words: str, *, live: bool = True) -> Trigger | None:
+    make = make_trigger(parsed(words), live=live)
     return make(Parts(1, lambda *_: None, wait_when_full=False)) if make else None  # type: ignore[arg-type, return-value]
 
 
@@ -41,6 +46,22 @@ def test_a_place_that_parts_enter(text: str, place: tuple[int, ...] | None) -> N
     trigger = made(f"--trigger {text}")
     assert isinstance(trigger, Presence)
     assert trigger.place == place
+
+
+@pytest.mark.parametrize(
+    ("words", "source"),
+    [
+        ("--camera 0", "0"),
+        ("--camera genicam://X --trigger line:Line1", "genicam://X?trigger=line&line=Line1"),
+        (
+            "--camera genicam://X?gain=3 --trigger line:Line2,FallingEdge",
+            "genicam://X?gain=3&trigger=line&line=Line2&activation=FallingEdge",
+        ),
+    ],
+)
+def test_the_input_of_a_camera_is_told_to_the_camera(words: str, source: str) -> None:
+    assert source_words(parsed(words)) == source
+    assert made(words) is None  # each picture is a part
 
 
 def test_a_topic_of_a_broker() -> None:
@@ -72,6 +93,10 @@ def test_requests_with_a_token(tmp_path: Path) -> None:
         ("--trigger http://0.0.0.0:0", "it needs --token-file"),
         ("--trigger http://127.0.0.1:0 --token-file /nowhere", "cannot be read"),
         ("--trigger presence --token-file x", "--token-file is for --trigger http"),
+        ("--trigger line --camera genicam://X", "expected the input, such as line:Line1"),
+        ("--trigger line:Line1 --camera 0", "only cameras of genicam:// have inputs; came 0"),
+        ("--trigger line:Line1 --camera genicam://X?trigger=software", "say it once"),
+        ("--trigger line:Line1 --pictures 2 --camera genicam://X", "has one picture for each part"),
         ("--trigger mqtt://127.0.0.1", "expected a topic without wildcards"),
         ("--trigger mqtt://127.0.0.1/line/+", "expected a topic without wildcards"),
         ("--trigger mqtt://127.0.0.1/line?protocol=4", "protocol=5, 3.1.1; came '4'"),

@@ -19,6 +19,8 @@ from lad_edge.sources.worker.frame_ids import FrameIds  # noqa: E402
 _BUFFERS = 8
 _POLL_US = 20_000  # a software trigger waits for no longer than that
 _HEARTBEAT_MS = 1500  # after that a camera forgets a program that was killed; the usual 3000 would be missed parts
+_CONTROL_CHANNEL_PRIVILEGE = 0x0A00  # GigE Vision bootstrap register: 0 = nobody controls the camera
+_ASK_S = 0.25  # between two questions to a camera that waits for its trigger
 _FEWEST_PERIODS = 4  # without a picture, before a free-running camera is lost
 _OLDEST_NS = 2_000_000_000  # a buffer's wall-clock time that is further back was set by a clock that jumped
 
@@ -38,7 +40,8 @@ _FORMATS = {
 class GenicamDriver:
     """One camera; request: address (serial number, IP address or Aravis id; empty = the only one), size, options, opened.
 
-    options: exposure in µs, gain in dB, fps, format and trigger source by their GenICam names, size, offset, packet in bytes.
+    options: exposure in µs, gain in dB, fps, format by its GenICam name, size, offset, packet in bytes; trigger, with the standard features
+    `line` (TriggerSource), `activation` (TriggerActivation) and `delay` (TriggerDelay in µs).
     """
 
     def __init__(self, request: dict[str, Any]) -> None:
@@ -63,10 +66,10 @@ class GenicamDriver:
             raise DriverError(f"the camera {self._name()} does not open: {exc.message}") from exc
 
     def read(self, room: Room) -> Shot | None:
-        """The next buffer. Raises DriverError when a free-running camera has sent nothing for too long."""
+        """The next buffer. Raises DriverError when a free-running camera has sent nothing for too long, or one that waits is not there."""
         buffer = self._stream.timeout_pop_buffer(_POLL_US)
         if buffer is None:
-            self._check_silence()
+            self._check_silence() if self._free_running else self._check_control_channel()
             return None
         self._heard_s = time.monotonic()
         try:
@@ -152,12 +155,26 @@ class GenicamDriver:
         if trigger == "software":
             self._camera.set_trigger("Software")
         elif trigger == "line":
-            self._camera.set_trigger(self._options.get("line", "Line1"))
+            self._set_line(self._options.get("line", "Line1"), self._options.get("activation", "RisingEdge"))
         else:
             self._camera.clear_triggers()
             if "fps" in self._options:
                 self._camera.set_frame_rate(float(self._options["fps"]))
         self._free_running = trigger == "off"
+
+    def _set_line(self, source: str, activation: str) -> None:
+        """TriggerSelector=FrameStart and TriggerMode=On, for edges at that input."""
+        self._check_known("TriggerSource", source)
+        self._camera.set_trigger(source)
+        self._check_known("TriggerActivation", activation)
+        self._camera.set_string("TriggerActivation", activation)
+        if "delay" in self._options:
+            self._camera.set_float("TriggerDelay", float(self._options["delay"]))
+
+    def _check_known(self, feature: str, value: str) -> None:
+        known = self._camera.dup_available_enumerations_as_strings(feature)
+        if value not in known:
+            raise DriverError(f"the camera {self._name()} has no {feature} {value}; it has {', '.join(known)}")
 
     def _set_packets(self, size: str | None) -> None:
         if size is None:
@@ -199,9 +216,25 @@ class GenicamDriver:
 
     def _check_silence(self) -> None:
         silent_s = time.monotonic() - self._heard_s
-        if self._free_running and silent_s > self._patience_s:
+        if silent_s > self._patience_s:
             self._lost = True
             raise DriverError(f"{self._name()} has sent no picture for {silent_s:.1f} s")
+
+    def _check_control_channel(self) -> None:
+        """A camera that waits for its trigger is silent and well. One that has gone holds us here until the parent ends this process."""
+        if not self._camera.is_gv_device() or time.monotonic() - self._heard_s < _ASK_S:
+            return
+        try:
+            privilege = self._camera.get_device().read_register(_CONTROL_CHANNEL_PRIVILEGE)
+        except GLib.Error as exc:
+            self._lost = True
+            raise DriverError(f"{self._name()} does not answer: {exc.message}") from exc
+        if not privilege:
+            self._lost = True
+            raise DriverError(
+                f"{self._name()} has forgotten who controls it: it was restarted, or cut off for too long"
+            )
+        self._heard_s = time.monotonic()
 
     def _description(self) -> str:
         camera = self._camera
