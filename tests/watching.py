@@ -20,7 +20,7 @@ class Watched:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.mailbox = Mailbox(64, wait_when_full=False)
+        self.mailbox = Mailbox(256)
         self.notices: list[str] = []
         self.capture = Capture(source, self.mailbox, self.notices.append, Pace())
 
@@ -28,9 +28,9 @@ class Watched:
         """The next frame that fits, waiting for it."""
         limit_s = time.monotonic() + WAIT_S
         while time.monotonic() < limit_s:
-            for frame in self.mailbox.take(0.05):
-                if fits(frame):
-                    return frame
+            frame = self.mailbox.take(0.05)
+            if frame is not None and fits(frame):
+                return frame
             if self.mailbox.finished and self.capture.error is not None:
                 raise self.capture.error
         raise AssertionError(f"no such frame within {WAIT_S} s; notices: {self.notices}")

@@ -79,7 +79,7 @@ class Waiting:
 
 
 def frame_now(frame_id: str, image: NDArray[np.generic] | None, pixel_format: str = "bgr8", source: str = "") -> Frame:
-    """A frame captured at this moment; the mailbox numbers it."""
+    """A frame captured at this moment; its part gets a number."""
     return Frame(0, frame_id, image, pixel_format, time.monotonic_ns(), time.time_ns(), source=source)
 
 

@@ -39,7 +39,7 @@ class Shutter:
     def __init__(self, source: Source, every_s: float | None, *, stopped: Callable[[], bool]) -> None:
         """every_s: seconds between two pictures, None = at the Enter key alone, which always takes one. stopped: True ends `take`."""
         self.source, self.every_s, self.stopped = source, every_s, stopped
-        self.mailbox = Mailbox(1, wait_when_full=False)
+        self.mailbox = Mailbox()
         self.capture = Capture(source, self.mailbox, lambda _: None, Pace())
         self._due_ns: int | None = None  # frames captured from then on are taken; None = not yet known
         self._seen_s = 0.0
@@ -49,7 +49,8 @@ class Shutter:
         while not self.stopped():
             if enter_pressed():
                 self._due_ns = time.monotonic_ns()
-            for frame in self.mailbox.take(_POLL_S):
+            frame = self.mailbox.take(_POLL_S)
+            if frame is not None:
                 self._check(frame)
                 if frame.image is not None and self._is_due(frame):
                     return frame

@@ -38,7 +38,7 @@ def test_one_edge_is_one_picture_and_silence_is_no_fault(tmp_path: Path, activat
                 camera.edge()
                 numbers.append(number(watched.good().frame_id))
             assert numbers == [numbers[0], numbers[0] + 1, numbers[0] + 2]
-            assert watched.mailbox.take(0.3) == []
+            assert watched.mailbox.take(0.3) is None
             assert watched.capture.reopened == 0
 
 

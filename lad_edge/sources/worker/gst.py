@@ -17,7 +17,7 @@ from lad_edge.sources.worker.driver import DriverError, Room, Shot  # noqa: E402
 from lad_edge.sources.worker.serving import now  # noqa: E402
 
 _FORMATS = {"BGR": ("bgr8", 3), "RGB": ("rgb8", 3), "GRAY8": ("mono8", 1)}
-# The sink keeps one picture: the mailbox decides which frames are lost, and counts them, so nothing may wait before it.
+# The sink keeps one picture: the line decides which frames are lost, and counts them, so nothing may wait before it.
 _SINK = "videoconvert ! video/x-raw,format=(string){BGR,RGB,GRAY8} ! appsink name=frames max-buffers=4 drop=false sync=false"
 _POLL_NS = 50_000_000
 
