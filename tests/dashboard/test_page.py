@@ -16,6 +16,8 @@ from page_samples import TOKEN, part, served, until
 
 from lad_edge.dashboard.feed import CameraFeed, Dashboard
 from lad_edge.dashboard.labels import FILE_NAME
+from lad_edge.stream.health import Health, Trouble
+from lad_edge.stream.watchdog import Beats
 from lad_edge.values import Reason, Verdict
 
 PANEL, SCREEN = (1024, 600), (1920, 1080)
@@ -80,6 +82,28 @@ def test_a_verdict_is_a_word_a_shape_and_a_sentence_that_fit_on_the_screen(
             "document.documentElement.scrollWidth <= innerWidth && document.documentElement.scrollHeight <= innerHeight"
         )
         assert tab.run("document.documentElement.dataset.theme") == scheme
+
+
+def test_what_is_wrong_beside_the_verdicts_is_said_and_fits_on_the_panel(tab: Page) -> None:
+    with served(cameras=("side", "top")) as (dashboard, feeds), running(feeds[0]):
+        for feed in feeds:
+            feed.health = Health(Beats(), tuple, lambda _text: None)
+            feed.health.troubles = (
+                Trouble(Reason.SINK_BEHIND, "mqtt://broker/line3", NASTY),
+                Trouble(Reason.THERMAL_MARGIN, "engine", "p99 is 90 of 100 ms"),
+            )
+        tab.open(address(dashboard), PANEL)
+        tab.until(kind_is("ok"))
+        tab.until("document.querySelector('#trouble').textContent.startsWith('▲ Records wait')")
+        assert tab.run("document.querySelector('#help-button').getBoundingClientRect().right <= innerWidth")
+        assert tab.run("document.querySelector('#trouble').title").endswith(
+            "THERMAL_MARGIN engine: p99 is 90 of 100 ms"
+        )
+        tab.press("f")
+        tab.until("document.querySelector('#health').textContent.includes('p99 is 90 of 100 ms')")
+        feeds[0].health = None
+        tab.until("document.querySelector('#trouble').textContent === ''")
+        tab.press("f")
 
 
 def test_without_parts_an_old_ok_goes_away_and_the_page_says_that_it_waits(tab: Page) -> None:
