@@ -181,7 +181,7 @@ def not_durable(result: Result, trouble: str, *warnings: Reason) -> Result:
     """What a part is whose OK was not on the disk in time. trouble: why, if that is known; warnings stand beside the reason."""
     detail = f"its OK was not on the disk in time{f': {trouble}' if trouble else ''}"
     reasons = dict.fromkeys((*result.reasons, *warnings))
-    del reasons[Reason.SCORE_WITHIN_LIMIT]
+    reasons.pop(Reason.SCORE_WITHIN_LIMIT, None)
     return replace(result, verdict=Verdict.UNKNOWN, reasons=(Reason.NOT_DURABLE, *reasons), detail=detail)
 
 
