@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lad_edge.bundle import Bundle, Manifest, Policy, rethresholded
-from lad_edge.cli.teach import policy_for
+from lad_edge.cli.teach_options import policy_for
 from lad_edge.errors import DataError, UsageError
 from lad_edge.inspector import Inspector, Options
 from lad_edge.teaching import DETECTOR, Lesson

@@ -10,18 +10,13 @@ from typing import TYPE_CHECKING
 
 from lad_edge.cli.arguments import add_engine_options, add_json, positive_duration_ms, positive_int, print_json, roi_px
 from lad_edge.errors import SinkError, UsageError
-from lad_edge.thresholds import POLICY_HELP, parse_policy
+from lad_edge.thresholds import POLICY_HELP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from lad_edge.bundle import Bundle
     from lad_edge.cli.showing import Showing
     from lad_edge.sources.source import Source
-    from lad_edge.teaching import Options
 
 _EPILOG = """\
 examples:
@@ -158,6 +153,7 @@ def run(args: argparse.Namespace) -> int:
     from lad_edge import bundle
     from lad_edge.cli.showing import Showing
     from lad_edge.cli.teach_live import take
+    from lad_edge.cli.teach_options import lesson_options
     from lad_edge.cli.teach_report import document, finish, open_bad, text
     from lad_edge.teaching import Lesson
 
@@ -242,57 +238,6 @@ def _open_sources(args: argparse.Namespace) -> tuple[list[Source], Source | None
     if args.good is not None and not live:
         raise UsageError("--good counts the pictures of a camera or stream, and there is none; leave it out")
     return [source for source in sources if not source.live], live[0] if live else None
-
-
-def lesson_options(args: argparse.Namespace, taught: Bundle | None) -> Options:
-    """How the user wants to teach; taught: the engine of --add."""
-    from lad_edge.teaching import Options, side_for
-
-    return Options(
-        name=args.name or args.out.stem,
-        backbone=args.backbone,
-        side=args.side if taught is not None else args.side or side_for(_parts_to_come(args)),
-        runtime=args.runtime,
-        precision=args.precision,
-        threads=args.threads,
-        policy=policy_for(args.policy, taught),
-        roi=args.roi,
-        thumbnails=not args.no_thumbnails,
-        gates=not args.no_gates,
-        register=args.register,
-        mask=None if args.mask is None else _read_mask(args.mask),
-    )
-
-
-def _parts_to_come(args: argparse.Namespace) -> int:
-    """Pictures in folders, and those that a camera is asked for; how many a video holds is not known before it was seen."""
-    from lad_edge.cli.teach_live import GOOD
-    from lad_edge.sources.folder import images_in
-
-    folders = [Path(text) for text in args.source if Path(text).is_dir()]
-    taken = 0 if args.camera is None else args.good or GOOD
-    return sum(len(images_in(folder)) for folder in folders) - len(args.leave_out) + taken
-
-
-def _read_mask(path: Path) -> NDArray[np.bool_]:
-    """(H, W): where its picture is nearer to white than to black. Raises DataError."""
-    from lad_edge.images import read_image_8bit
-    from lad_edge.views import as_grey
-
-    return as_grey(read_image_8bit(path)) > 127
-
-
-def policy_for(text: str | None, taught: Bundle | None) -> tuple[str, float] | None:
-    """The user's; else the one that was chosen for the engine of --add, unless it is the default for its parts."""
-    from lad_edge.teaching import default_policy
-
-    if text is not None:
-        return parse_policy(text)
-    if taught is None:
-        return None
-    before = next(iter(taught.manifest.calibrations.values())).policy
-    chosen = before.name, before.value
-    return None if chosen == default_policy(before.n) else chosen
 
 
 def _show_recorded(args: argparse.Namespace, sources: Sequence[Source], showing: Showing) -> None:

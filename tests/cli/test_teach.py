@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from lad_edge import bundle as bundles
 from lad_edge.cli import main
-from lad_edge.cli.teach import add_parser, lesson_options
+from lad_edge.cli.teach import add_parser
+from lad_edge.cli.teach_options import lesson_options
 from lad_edge.images import read_image
 
 SIZE = (96, 72)  # width, height
