@@ -80,10 +80,14 @@ class OutboxHealth:
 
 @dataclass(eq=False)
 class _Job:
-    """What waits for the disk. late: it belongs beside the record of its part, which was handed over before. stored: it is on the disk."""
+    """What waits for the disk. late: it belongs beside the record of its part, which was handed over before. stored: it is on the disk.
+
+    origin: of the moment at which it was handed over; a reload changes it.
+    """
 
     image: NDArray[np.generic] | None
     result: Result
+    origin: Origin
     late: bool = False
     stored: bool = False
 
@@ -210,8 +214,8 @@ class Outbox:
                 raise SinkError(self._error)
             if len(self._waiting) >= self.limits.waiting:
                 self._overflow()
-                return _Job(None, result)
-            job = _Job(self._picture_to_hash(image), _without_maps(result), late)
+                return _Job(None, result, self.origin)
+            job = _Job(self._picture_to_hash(image), _without_maps(result), self.origin, late)
             self._waiting.append(job)
             self._handed += 1
             self._changed.notify_all()
@@ -273,8 +277,8 @@ class Outbox:
             self._changed.notify_all()
             return True
 
-    def _line(self, result: Result, sha256: str | None) -> str:
-        record = to_record(result, self.origin, sha256)
+    def _line(self, result: Result, origin: Origin, sha256: str | None) -> str:
+        record = to_record(result, origin, sha256)
         try:
             line = json_line(record)
         except ValueError:  # NaN or Inf, which no gate lets pass: the record is kept, the number is not
@@ -287,7 +291,8 @@ class Outbox:
         pause_s, limit_s = _FIRST_RETRY_S, math.inf
         while True:
             start_s, results = time.monotonic(), [job.result for job in jobs]
-            lines = [self._line(result, sha256) for result, sha256 in zip(results, hashes, strict=True)]
+            origins = [job.origin for job in jobs]
+            lines = [self._line(*each) for each in zip(results, origins, hashes, strict=True)]
             try:
                 self._append(jobs, lines, cursors)
             except sqlite3.OperationalError as exc:  # full, read-only, an error of the device: all may pass

@@ -96,6 +96,16 @@ def test_a_record_names_its_key_and_what_a_replay_needs(path: Path) -> None:
     assert row == (1, "NG", 0.5, "camera0", record.record["frame_sha256"])
 
 
+def test_a_record_names_the_configuration_of_the_moment_at_which_it_was_handed_over(path: Path) -> None:
+    outbox = open_outbox(path)
+    with outbox._changed:  # the writer waits
+        outbox.write(frame(), RESULT)
+        outbox.origin = replace(outbox.origin, config_sha256="after")
+        outbox.write(frame(), replace(RESULT, seq=2))
+    outbox.close()
+    assert [record.record["config_sha256"] for record in stored(path)] == [ORIGIN.config_sha256, "after"]
+
+
 def test_numbering_goes_on_over_restarts_and_each_camera_has_its_own(path: Path) -> None:
     for first, boot_id in ((1, "a"), (4, "b")):
         outbox = open_outbox(path, boot_id)
