@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -209,9 +209,10 @@ class Prometheus:
         return {name: float(value) for name, value in found}
 
     def _work(self) -> None:
-        while True:
-            time.sleep(_SCRAPED_S)
-            self.samples()
+        with suppress(OSError):  # the line has ended
+            while True:
+                time.sleep(_SCRAPED_S)
+                self.samples()
 
 
 def page_state(port: int, wanted: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
