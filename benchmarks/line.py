@@ -57,9 +57,10 @@ class Block:
     def __init__(self, engine: Sequence[object], parts: int, folder: Path) -> None:
         self.parts, self.folder = parts, folder
         self.modbus = free_port()
+        # The size of packets is given: the largest one that passes is another one at each start, and a picture's way 1 or 5 ms long.
         self.words = [
             *engine,
-            *("--camera", f"genicam://LAD-1?fps={FPS}&size={SIZE}", "--pixel-format", "bgr8", "--no-gates"),
+            *("--camera", f"genicam://LAD-1?fps={FPS}&size={SIZE}&packet=8000", "--pixel-format", "bgr8", "--no-gates"),
             *("--deadline", "500ms", "--plc", f"modbus://127.0.0.1:{self.modbus}", "--quiet"),
         ]
 
