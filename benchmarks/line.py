@@ -200,7 +200,7 @@ def _table(turns: dict[str, list[dict[str, Any]]], long: dict[str, Any]) -> str:
             table("milliseconds", ("run", "load", *_TIMES), rows),
             table("milliseconds of the stages from capture to verdict", ("run", *_TIMES), stages),
             table(
-                "long run: MB in each fifth of it; bytes for each part after the first quarter, 95 % interval",
+                "long run: MB at five moments from start to end; bytes for each part after the first quarter, 95 % interval",
                 ("process", *"12345", "slope", "low", "high"),
                 memory,
             ),

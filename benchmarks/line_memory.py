@@ -13,7 +13,7 @@ from scipy.stats import theilslopes  # type: ignore[import-untyped]
 
 _WARM_UP = 0.25  # of the time: caches and pools fill first
 _PAGE_BYTES = 4096
-_STRETCHES = 5  # of the run, whose medians show whether memory still grows at the end
+_MOMENTS = 5  # from the start to the end: does memory still grow?
 
 
 @dataclass
@@ -29,9 +29,10 @@ class Usage:
         """Theil-Sen slope of the resident memory in bytes per unit (such as a part), with its 95 % interval, after the warm-up."""
         seconds, resident = np.array(self.seconds), np.array(self.resident_bytes)
         settled = seconds >= seconds[0] + _WARM_UP * (seconds[-1] - seconds[0])
+        moments = np.linspace(0, resident.size - 1, _MOMENTS).astype(int)
         slope, _, low, high = theilslopes(resident[settled], seconds[settled]) if settled.sum() > 2 else (0.0,) * 4
         return {
-            "resident_mb": [round(float(np.median(part)) / 1e6, 2) for part in np.array_split(resident, _STRETCHES)],
+            "resident_mb": [round(int(value) / 1e6, 2) for value in resident[moments]],
             "slope_bytes_per_unit": [round(value / units_per_s, 1) for value in (slope, low, high)],
             "threads": [int(value) for value in _ends(np.array(self.threads)[settled])],
             "files": [int(value) for value in _ends(np.array(self.files)[settled])],
