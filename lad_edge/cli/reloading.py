@@ -96,9 +96,7 @@ class _Reload:
             over.put(self._exchange_trial())
 
         line.swap(inspector, taken)
-        with suppress(
-            Empty
-        ):  # the part that is judged now takes so long: the shadow of before is left to the end of the line
+        with suppress(Empty):  # the engine hangs in a part: the shadow of before is left to the end of the process
             return over.get(timeout=_TAKEN_S)
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,12 +47,15 @@ class Trial:
         return [] if self.shadow is None else [self.shadow]
 
     def begin(self) -> None:
-        """Says which engines are compared, and how they stand now. Raises OSError."""
-        if self.record is not None:
-            self.record.tell_now(self.standing())
+        """Says which engines are compared, and how they stand now."""
+        with suppress(
+            OSError
+        ):  # a disk that is full is no reason to stop a line: `promote` hears nothing, and goes back
+            if self.record is not None:
+                self.record.tell_now(self.standing())
 
     def refuse(self, why: str) -> None:
-        """Says that the line goes on as it was. Raises OSError."""
+        """Says that the line goes on as it was."""
         if self.start is not None:
             self.start = replace(self.start, refusals=self.start.refusals + 1, refused=why)
             self.begin()

@@ -133,7 +133,7 @@ class Outputs:
         self._beside |= change.beside
         exchange(gone, [*([change.outbox] if change.outbox is not None else []), *change.beside.values()])
         for sink in gone:
-            sink.close()
+            self._end(sink)
         self._adopt(change.addresses)
         self.addresses = change.addresses
         for name, output in change.added.items():
@@ -209,6 +209,13 @@ class Outputs:
         delivery = Delivery(self.outbox, output, self.notice, from_start=_from_start(address))
         self.deliveries[address.name] = delivery
         delivery.start()
+
+    def _end(self, sink: JsonlSink | ImageSaver) -> None:
+        """What a disk does not take at the end is told; the others go on."""
+        try:
+            sink.close()
+        except SinkError as exc:
+            self.notice(str(exc))
 
     def _stop(self, deliveries: Sequence[Delivery], when: str) -> None:
         for delivery in deliveries:
