@@ -21,7 +21,7 @@ from benchmarks.engines import HEIGHT, WIDTH, WORK, frames_file
 from benchmarks.peer import PICTURES, RAW, environment, in_turns, peer_models
 from benchmarks.report import Figures, about, add_json_flag, percentiles, table, write
 from lad_edge.runtime import available, default_runtime
-from lad_edge.teaching import Lesson, Options, side_for
+from lad_edge.teaching import SIDE, Lesson, Options
 
 PEER = f"EfficientAD-S, {RAW}"
 
@@ -45,7 +45,7 @@ def main() -> None:
     python = None if args.env is None else environment(args.env)
     precisions = available()[default_runtime()]
     lessons = [
-        taught(parts, args.side or side_for(parts), precision, args.threads, args.work)
+        taught(parts, args.side, precision, args.threads, args.work)
         for parts in args.parts
         for precision in reversed(precisions)
     ]
@@ -133,7 +133,7 @@ def _arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="python -m benchmarks.teach"
     )
     parser.add_argument("--parts", type=lambda text: [int(word) for word in text.split(",")], default=[25, 100])
-    parser.add_argument("--side", type=int, help="of the network's picture, px (default: as lad-edge teach)")
+    parser.add_argument("--side", type=int, default=SIDE, help="of the network's picture, px")
     parser.add_argument("--env", type=Path, help="environment of the peer, made if missing; without it no peer")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)

@@ -138,8 +138,8 @@ def _add_lesson(parser: argparse.ArgumentParser) -> None:
         "--side",
         type=positive_int,
         metavar="PX",
-        help="of the network's picture, in steps of 32: more sees smaller defects, where there are parts enough, and takes longer "
-        "(default: 256; 320 where 200 parts or more are taught at once)",
+        help="of the network's picture, in steps of 32: 320 sees smaller defects from some 200 parts on, for twice the time and "
+        "half as large a file again (default: 256)",
     )
     group.add_argument(
         "--backbone", metavar="X.onnx", help="another network to describe the pictures (default: efficientnet-lite0)"

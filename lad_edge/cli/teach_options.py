@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lad_edge.cli.teach_live import GOOD
 from lad_edge.images import read_image_8bit
-from lad_edge.sources.folder import images_in
-from lad_edge.teaching import Options, default_policy, side_for
+from lad_edge.teaching import Options, default_policy
 from lad_edge.thresholds import parse_policy
 from lad_edge.views import as_grey
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -26,7 +24,7 @@ def lesson_options(args: argparse.Namespace, taught: Bundle | None) -> Options:
     return Options(
         name=args.name or args.out.stem,
         backbone=args.backbone,
-        side=args.side if taught is not None else args.side or side_for(_parts_to_come(args)),
+        side=args.side,
         runtime=args.runtime,
         precision=args.precision,
         threads=args.threads,
@@ -37,13 +35,6 @@ def lesson_options(args: argparse.Namespace, taught: Bundle | None) -> Options:
         register=args.register,
         mask=None if args.mask is None else _read_mask(args.mask),
     )
-
-
-def _parts_to_come(args: argparse.Namespace) -> int:
-    """Pictures in folders, and those that a camera is asked for; how many a video holds is not known before it was seen."""
-    folders = [Path(text) for text in args.source if Path(text).is_dir()]
-    taken = 0 if args.camera is None else args.good or GOOD
-    return sum(len(images_in(folder)) for folder in folders) - len(args.leave_out) + taken
 
 
 def _read_mask(path: Path) -> NDArray[np.bool_]:

@@ -20,7 +20,6 @@ IMAGE, CELLS = "image", "cells"  # input and output of the graph
 GRAPH = "backbone"  # its role in the bundle
 ABOUT = "lad_edge"  # key of what the ONNX says of itself, as JSON: name, mean, std, parameters, macs
 CELL_PX, SIDE = 16, 256  # of a cell; of the network's input by default
-FINE_SIDE, PARTS_FOR_FINE = 320, 200  # finer cells find smaller damage, and need more parts (docs/results.md)
 SHIPPED = {"efficientnet-lite0": "efficientnet_lite0.onnx"}  # in lad_edge/assets
 _STEP_PX, _SMALLEST_PX, _LARGEST_PX = 2 * CELL_PX, 128, 1024  # regions are two by two cells
 
@@ -49,11 +48,6 @@ class Backbone:
     def channels(self) -> int:
         """Numbers that describe a cell."""
         return self.graph.outputs[CELLS][1]
-
-
-def side_for(parts: int) -> int:
-    """Pixels of the network's input for a lesson of so many parts. A rule, not a choice by scores: those of good parts do not tell."""
-    return FINE_SIDE if parts >= PARTS_FOR_FINE else SIDE
 
 
 def open_backbone(name: str | None = None, side: int | None = None) -> Backbone:

@@ -1,4 +1,4 @@
-"""Benchmarks are no part of the package: the repository's folder is put on the path, and those of the devices and the broker of the tests."""
+"""Benchmarks are no part of the package: the path gets the repository, and the devices and the broker of other tests."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shlex
@@ -24,8 +23,6 @@ from numpy.typing import NDArray
 
 from lad_edge import bundle as bundles
 from lad_edge.cli import main
-from lad_edge.cli.teach import add_parser
-from lad_edge.cli.teach_options import lesson_options
 from lad_edge.images import read_image
 
 SIZE = (96, 72)  # width, height
@@ -275,17 +272,6 @@ def test_wrong_words_are_refused_with_one_line_and_its_exit_code(
     assert teach(*words, "-o", out) == code
     assert message in only_line(capfd)
     assert not out.exists()
-
-
-@pytest.mark.parametrize(("parts", "side"), [(199, 256), (200, 320)])
-def test_many_parts_are_seen_finer(tmp_path: Path, parts: int, side: int) -> None:
-    for number in range(parts - 20):
-        (tmp_path / f"{number}.png").touch()
-    words = ["teach", "--source", str(tmp_path), "--camera", "0", "--good", "20", "-o", "x.lad"]
-    parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
-    assert lesson_options(parser.parse_args(words), None).side == side
-    assert lesson_options(parser.parse_args([*words, "--side", "288"]), None).side == 288
 
 
 def test_what_a_mask_hides_is_no_defect(good: Path, out: Path, tmp_path: Path, capfd: Show) -> None:
