@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lad_edge.cli.arguments import add_engine_options, add_json, print_json
 from lad_edge.cli.judging import frames_of
-from lad_edge.cli.run import notice, parse_run, run_line
+from lad_edge.cli.run import notice, run_line
+from lad_edge.cli.run_words import parse_run
 from lad_edge.errors import DataError, SinkError
 from lad_edge.stream.sinks import JsonlSink
 from lad_edge.stream.stopping import StopSignal

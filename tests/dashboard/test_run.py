@@ -10,7 +10,7 @@ import pytest
 from background import running
 from page_samples import first, viewing
 
-from lad_edge.cli.run import parse_run
+from lad_edge.cli.run_words import parse_run
 from lad_edge.cli.watching import open_dashboard
 from lad_edge.errors import UsageError
 
