@@ -2,7 +2,8 @@
 
 paho keeps what is unacknowledged in memory only, and takes `publish` calls for a broker that is long frozen. So the outbox
 keeps the records, this thread drives the client itself, and after every failure a new client begins with the first record
-that was not acknowledged.
+that was not acknowledged. Before it, what was acknowledged last is published again: a broker that is killed takes with it
+what it had not passed on yet. Receivers know a record that comes twice by its key.
 
 Topics: PATH/result, never retained, and PATH/state, retained: `online`, or `offline` by the last will.
 """
@@ -10,6 +11,7 @@ Topics: PATH/result, never retained, and PATH/state, retained: `online`, or `off
 from __future__ import annotations
 
 import time
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,10 @@ _DEFAULT_PATH = "lad-edge/{device}/{camera}"
 _KEEPALIVE_S = 5  # a frozen broker is noticed after about twice that, where nothing is to deliver
 _POLL_S = 0.05
 _SESSION_S = 3600
+_DOUBTED_S, _DOUBTED = (
+    2.0,
+    1000,
+)  # before the newest PUBACK, and at most so many records: they may have died with the broker
 _FORBIDDEN = frozenset("+#\0")
 
 
@@ -46,6 +52,7 @@ class MqttOutput:
         self._broker = broker_of(address, f"lad-edge-{origin.device_id}-{origin.camera_id}")
         self._client: paho.Client | None = None
         self._acknowledged: set[int] = set()
+        self._newest: deque[tuple[float, Stored]] = deque(maxlen=_DOUBTED)  # when they were acknowledged
         self._problem = ""
 
     def open(self) -> None:
@@ -61,10 +68,16 @@ class MqttOutput:
         if self._problem:
             raise self._failure(f"the broker does not let us in: {self._problem}")
         self._publish([(self._state_topic(), "online", True)])
+        self._publish([self._message(record) for record in self._doubted()])
 
     def deliver(self, records: Sequence[Stored]) -> None:
         """Publishes all and waits for their PUBACKs. Raises DeliveryError."""
-        self._publish([(self._topic(record), record.line, False) for record in records])
+        try:
+            self._publish([self._message(record) for record in records])
+        except DeliveryError as exc:
+            self._remember(records[: exc.acknowledged])
+            raise
+        self._remember(records)
 
     def idle(self) -> None:
         """Keeps the connection alive. Raises DeliveryError when it is gone."""
@@ -133,8 +146,18 @@ class MqttOutput:
         else:
             self._acknowledged.add(mid)
 
-    def _topic(self, record: Stored) -> str:
-        return f"{self._filled(record.record['device_id'], record.record['camera_id'])}/result"
+    def _remember(self, records: Sequence[Stored]) -> None:
+        now_s = time.monotonic()
+        self._newest.extend((now_s, record) for record in records)
+
+    def _doubted(self) -> list[Stored]:
+        """What the broker acknowledged shortly before the connection ended; nothing before the first one."""
+        since_s = self._newest[-1][0] - _DOUBTED_S if self._newest else 0.0
+        return [record for at_s, record in self._newest if at_s >= since_s]
+
+    def _message(self, record: Stored) -> tuple[str, str, bool]:
+        path = self._filled(record.record["device_id"], record.record["camera_id"])
+        return f"{path}/result", record.line, False
 
     def _state_topic(self) -> str:
         return f"{self._filled(self._origin.device_id, self._origin.camera_id)}/state"

@@ -99,6 +99,26 @@ def test_a_killed_broker_that_has_forgotten_everything_gets_what_it_missed(
     gate.stop()
 
 
+def test_what_dies_in_a_broker_after_it_was_acknowledged_comes_again(broker: Broker, outbox: Outbox) -> None:
+    gate = Gate(broker.port)
+    delivery = deliver(outbox, f"mqtt://127.0.0.1:{gate.port}/x")
+    fill(outbox, 1, 20)
+    until(delivery.drained)  # by a broker that has nobody to pass them on to
+    gate.shut()
+    broker.kill()
+    broker.start()
+    subscriber = Subscriber(broker.port)
+    assert subscriber.subscribed.wait(20)
+    gate.open = True
+    until(lambda: len(subscriber.seqs_once()) == 20)
+    fill(outbox, 21, 30)
+    until(lambda: len(subscriber.seqs_once()) == 30)
+    assert subscriber.seqs_once() == list(range(1, 31))
+    assert delivery.stop()
+    subscriber.stop()
+    gate.stop()
+
+
 def test_connections_cut_at_any_moment_lose_nothing_and_keep_the_order(
     broker: Broker, subscriber: Subscriber, outbox: Outbox
 ) -> None:
