@@ -130,7 +130,8 @@ def test_a_stream_is_judged_and_its_end_is_a_lost_camera(tiny_bundle: Path, tmp_
     assert len(found) == 15
     reasons = [record["reasons"][0] for record in found]  # type: ignore[index]
     assert "CAMERA_LOST" in reasons
-    assert set(reasons) <= {"SCORE_WITHIN_LIMIT", "STRUCTURAL_ABOVE_LIMIT", "LOGICAL_ABOVE_LIMIT", "CAMERA_LOST"}
+    judged = {"SCORE_WITHIN_LIMIT", "STRUCTURAL_ABOVE_LIMIT", "LOGICAL_ABOVE_LIMIT"}
+    assert set(reasons) <= judged | {"CAMERA_LOST", "DROPPED"}  # all at once they may be more than the ring holds
     assert "secret" not in errors + out.read_text()
 
 
