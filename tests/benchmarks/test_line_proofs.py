@@ -7,12 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from broker import needs_broker
 from gige_camera import gige_camera
 from rtsp_server import rtsp_server
-
-pytest.importorskip("paho")
-pytest.importorskip("asyncua")
-from broker import needs_broker
 
 from benchmarks.line import Block, compare_counts
 from benchmarks.line_memory import Usage

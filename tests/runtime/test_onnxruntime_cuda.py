@@ -10,10 +10,10 @@ import pytest
 from networks import conv_relu, conv_relu_by_numpy
 
 from lad_edge.errors import EngineError
+from lad_edge.runtime import onnxruntime as ort
 from lad_edge.runtime import onnxruntime_cuda
 from lad_edge.runtime.onnxruntime_cuda import OnnxRuntimeCuda
 
-ort = pytest.importorskip("lad_edge.runtime.onnxruntime")
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
 
 STREAM = 5

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from kits import Picture, moved, tray
+from kits import Picture, moved, taught, tray
 from numpy.typing import NDArray
 
 import lad_edge
@@ -41,17 +41,9 @@ def brighter(picture: Picture, place: tuple[slice, slice]) -> Picture:
     return picture
 
 
-def taught(path: Path, **options: object) -> Path:
-    with Lesson(Options(precision="f32", threads=1, gates=False, mask=mask(), **options)) as lesson:  # type: ignore[arg-type]
-        for index in range(20):
-            lesson.show(f"{index}.png", tray(index), "bgr8")
-        lesson.finish().write(path)
-    return path
-
-
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return taught(tmp_path_factory.mktemp("masked") / "tray.lad", roi=ROI)
+    return taught(tmp_path_factory.mktemp("masked") / "tray.lad", tray, 20, gates=False, mask=mask(), roi=ROI)
 
 
 def test_what_lies_under_the_mask_changes_nothing(engine: Path) -> None:
@@ -99,7 +91,8 @@ def test_findings_name_no_cell_under_the_mask(engine: Path) -> None:
 def test_the_mask_moves_with_a_part_that_the_region_follows(tmp_path: Path) -> None:
     far = moved(tray(30), 0.05, 0.0)
     rows, columns = HIDDEN
-    with lad_edge.load(taught(tmp_path / "moving.lad", register=0.08), threads=1) as inspector:
+    moving = taught(tmp_path / "moving.lad", tray, 20, gates=False, mask=mask(), register=0.08)
+    with lad_edge.load(moving, threads=1) as inspector:
         plain = inspector(far)
         assert plain.moved_px is not None
         right, down = plain.moved_px

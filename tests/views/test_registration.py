@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kits import Picture, moved, tray
+from kits import Picture, moved, taught, tray
 
 import lad_edge
 from lad_edge import bundle as bundles
@@ -36,17 +36,9 @@ def bad_tray(index: int) -> Picture:
     return moved(picture, *SHIFTS[100 + index])
 
 
-def taught(path: Path, register: float | None) -> Path:
-    with Lesson(Options(precision="f32", threads=1, register=register)) as lesson:
-        for index in range(30):
-            lesson.show(f"{index}.png", shifted(index), "bgr8")
-        lesson.finish().write(path)
-    return path
-
-
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return taught(tmp_path_factory.mktemp("registered") / "tray.lad", 0.08)
+    return taught(tmp_path_factory.mktemp("registered") / "tray.lad", shifted, 30, register=0.08)
 
 
 def area_under_the_curve(engine: Path) -> float:
@@ -59,7 +51,8 @@ def area_under_the_curve(engine: Path) -> float:
 
 
 def test_parts_that_shift_are_told_apart_better_when_the_region_follows(engine: Path, tmp_path: Path) -> None:
-    assert area_under_the_curve(engine) > area_under_the_curve(taught(tmp_path / "fixed.lad", None)) + 0.02
+    fixed = taught(tmp_path / "fixed.lad", shifted, 30)
+    assert area_under_the_curve(engine) > area_under_the_curve(fixed) + 0.02
 
 
 def test_the_shift_of_each_part_is_in_its_record(engine: Path) -> None:
