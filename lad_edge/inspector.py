@@ -16,7 +16,7 @@ from lad_edge import bundle as bundles
 from lad_edge.errors import EngineError, ParityError, UsageError
 from lad_edge.gate import Decision, Findings, Gate, Limits
 from lad_edge.kernels import label_regions
-from lad_edge.runtime import Runtime, open_plan, open_runtime, preferred_precision
+from lad_edge.runtime import Runtime, check_plan, check_runtime, open_plan, open_runtime, preferred_precision
 from lad_edge.scoring import FrameScorer, open_scorer
 from lad_edge.values import Frame, Reason, Region, Result, Scores, Verdict
 from lad_edge.views import PictureGate, PlaceOfMap, Sight
@@ -263,14 +263,24 @@ class Inspector:
         return PlaceOfMap((x + moved_px[0], y + moved_px[1], width, height), scores.anomaly_map.shape)
 
 
+def check_options(bundle: Bundle, runtime: str | None, precision: str | None) -> None:
+    """Whether these may be asked of an engine; it is not started. Raises UsageError, EngineError, MissingDependencyError."""
+    device = bundle.manifest.device
+    if device is not None:
+        check_plan(device, str(bundle.path), runtime, precision)
+        return
+    if precision is not None:
+        bundle.calibration(precision)  # raises with the list of those that there are
+    check_runtime(runtime, precision)
+
+
 def _open_engine(bundle: Bundle, options: Options) -> Runtime:
     """A plan runs as it was built; a lad at the asked precision, else the fastest that is native here and calibrated for."""
     device = bundle.manifest.device
     if device is not None:
         asked = {"runtime": options.runtime, "precision": options.precision}
         return open_plan(device, bundle.graphs(), bundle.caches(), file=str(bundle.path), **asked)
-    if options.precision is not None:
-        bundle.calibration(options.precision)  # raises with the list of those that there are
+    check_options(bundle, options.runtime, options.precision)
     precision = options.precision or preferred_precision(options.runtime, bundle.manifest.calibrations)
     return open_runtime(options.runtime, bundle.graphs(), precision=precision, threads=options.threads)
 

@@ -94,7 +94,8 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see '{self.prog} --help'")
 
 
-def _run(words: Sequence[str]) -> int:
+def parser_for(words: Sequence[str]) -> Parser:
+    """Knows all verbs by name, and the words of the one that is used. Raises MissingDependencyError."""
     parser, verbs = _parser()
     chosen = next((word for word in words if not word.startswith("-")), None)
     for verb, (module, summary) in VERBS.items():
@@ -102,6 +103,11 @@ def _run(words: Sequence[str]) -> int:
             _load(verb, module, verbs)
         else:
             verbs.add_parser(verb, help=summary, add_help=False)
+    return parser
+
+
+def _run(words: Sequence[str]) -> int:
+    parser = parser_for(words)
     args = parser.parse_args(words)
     if args.verb is None:
         parser.print_help()

@@ -77,11 +77,12 @@ def host_port(text: str) -> HostPort:
 
 
 def check_out(args: argparse.Namespace) -> None:
-    """Raises UsageError for an address that cannot be meant; nothing is opened."""
-    for text in filter(is_address, args.out):
-        parse(text)
+    """Raises UsageError for an address that cannot be meant, MissingDependencyError; nothing is opened."""
+    from lad_edge.outputs.opening import check
+
     if not all(args.out):
         raise UsageError("--out takes a file or an address; came nothing")
+    check(args.out, Origin(_readable_id(args.device or socket.gethostname()), _readable_id(camera_name(args)), ""))
     if args.ok_when == "durable" and not any(parse(text).scheme != "images" for text in filter(is_address, args.out)):
         raise UsageError("--ok-when durable needs records that survive a power cut: --out sqlite:FILE")
 

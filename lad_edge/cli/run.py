@@ -19,26 +19,23 @@ from lad_edge.cli.outputs import (
     check_out,
     open_metrics,
     open_outputs_of,
-    verdicts_with_maps,
 )
 from lad_edge.cli.reloading import reload
+from lad_edge.cli.run_checks import check_lines
+from lad_edge.cli.run_opening import open_plcs, open_sinks, open_source_of, options_of, verdicts
 from lad_edge.cli.run_words import add_run_options, run_parser
 from lad_edge.cli.shadowing import open_trial
 from lad_edge.cli.station import Station
-from lad_edge.cli.triggering import make_trigger, source_words, unknown_policy
+from lad_edge.cli.triggering import make_trigger
 from lad_edge.cli.watching import open_dashboard, open_feed
-from lad_edge.errors import UsageError
 from lad_edge.stream.stopping import StopSignal
 from lad_edge.stream.watchdog import Beats
-from lad_edge.values import Verdict
 
 if TYPE_CHECKING:  # the rest is imported after the signals are in hand: it takes a while
     from collections.abc import Callable, Sequence
 
-    from lad_edge.bundle import Bundle
     from lad_edge.dashboard.feed import Dashboard
-    from lad_edge.inspector import Inspector, Options
-    from lad_edge.plc.station import Display
+    from lad_edge.inspector import Inspector
     from lad_edge.sources.source import Source
     from lad_edge.stream.loop import Line
     from lad_edge.stream.sinks import Sink
@@ -73,7 +70,10 @@ def run(args: argparse.Namespace) -> int:
     """Runs the lines until the sources or somebody end them."""
     told = configured(args, run_parser())
     if args.check:
-        return _check(told)
+        check_lines(told)
+        for each in told:
+            print(f"{each.name or each.engine}: fine")
+        return 0
     with StopSignal() as stop, open_dashboard(told, notice) as dashboard, open_metrics(told, notice) as metrics:
 
         def run_shown(each: argparse.Namespace, show: Callable[[Station], None]) -> None:
@@ -91,41 +91,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def check_config(path: Path) -> list[argparse.Namespace]:
-    """What a configuration says of each camera. Raises what is wrong with it: its words, its engines, its sources."""
-    told = configured(run_parser().parse_args(["-c", str(path)]), run_parser())
-    for args in told:
-        _check_line(args)
-    return told
-
-
-def _check(told: Sequence[argparse.Namespace]) -> int:
-    for args in told:
-        _check_line(args)
-        print(f"{args.name or args.engine}: fine")
-    return 0
-
-
-def _check_line(args: argparse.Namespace) -> None:
-    """Raises what is wrong: nothing is opened but the engine, and that is not started."""
-    from lad_edge import bundle
-    from lad_edge.views import Sight
-
-    verdicts(args.save)
-    check_out(args)
-    engine = bundle.read(args.engine)
-    Sight.of(engine, args.roi)
-    source = _open_source(args, engine)
-    trigger = make_trigger(args, live=source.live)
-    del trigger
-
-
 def _reload(args: argparse.Namespace, lines: Lines) -> None:
     def open_inspector(each: argparse.Namespace, live: bool) -> Inspector:
         from lad_edge import bundle
         from lad_edge.inspector import Inspector
 
-        return Inspector(bundle.read(each.engine), _options(each, live, verdicts(each.save)))
+        return Inspector(bundle.read(each.engine), options_of(each, live, verdicts(each.save)))
 
     reload(lines, lambda: configured(args, run_parser()), open_inspector, notice)
 
@@ -151,20 +122,20 @@ def run_line(
     cv2.setNumThreads(1)  # the engine's pool is the only one: a second one costs milliseconds on few cores
     wanted, engine = verdicts(args.save), bundle.read(args.engine)
     check_out(args)
-    source = _open_source(args, engine)
+    source = open_source_of(args, engine)
     with ExitStack() as stack:
         trial = open_trial(args, engine, live=source.live)
         stack.callback(trial.close)
         trial.begin()
         beats = Beats()
         say = Notices(partial(_say, args.name))
-        plcs = _open_plcs(args, source.live, beats, say, stack)
-        inspector = stack.enter_context(Inspector(engine, _options(args, source.live, wanted)))
+        plcs = open_plcs(args, source.live, beats, say, stack)
+        inspector = stack.enter_context(Inspector(engine, options_of(args, source.live, wanted)))
         outputs = open_outputs_of(args, inspector, source.name, say, stop.requested, stack)
         health = Health(beats, outputs.states, say)
         stack.callback(health.close)
         page = open_feed(dashboard, args, inspector, source.name, health, stack)
-        sinks = [*outputs.sinks, *_open_sinks(args, engine, source.live, wanted, stack), *extra, *page, health]
+        sinks = [*outputs.sinks, *open_sinks(args, engine, source.live, wanted, stack), *extra, *page, health]
         say(headline(inspector))
         line = _line(args, source, inspector, [*sinks, *trial.sinks, *plcs], stop, say)
         line.beat = partial(beats.beat, "line")
@@ -182,83 +153,6 @@ def run_line(
                 say("\n".join(filter(None, [line.stats.table(line.parts.dropped), trial.table()])))
             line.inspector.close()  # it may have been swapped
     return line
-
-
-def verdicts(text: str) -> frozenset[Verdict]:
-    """`ng,unknown` → the verdicts. Raises UsageError."""
-    names = [name.strip().upper() for name in text.split(",") if name.strip()]
-    unknown = [name.lower() for name in names if name not in Verdict.__members__]
-    if unknown or not names:
-        raise UsageError(f"--save takes a list out of ng,unknown,ok; came '{text}'")
-    return frozenset(Verdict[name] for name in names)
-
-
-def _open_source(args: argparse.Namespace, engine: Bundle) -> Source:
-    from lad_edge.sources.converted import Converted
-    from lad_edge.sources.opening import open_source
-
-    contract = engine.manifest.contract
-    size = (contract.width, contract.height) if contract.width and contract.height and not args.roi else None
-    source = open_source(source_words(args), size)
-    if args.fps and source.live:
-        raise UsageError("--fps plays a file at a rate; a live source has its own: leave --fps away")
-    return Converted(source, args.pixel_format) if args.pixel_format else source
-
-
-def _options(args: argparse.Namespace, live: bool, wanted: frozenset[Verdict]) -> Options:
-    from lad_edge.inspector import Options
-
-    return Options(
-        runtime=args.runtime,
-        precision=args.precision,
-        threads=args.threads,
-        threshold=args.threshold,
-        max_age_ms=args.max_age,
-        live=live and not args.allow_repeats,
-        maps_for=frozenset(Verdict) if args.dashboard else _with_maps(args, wanted),
-        gates=not args.no_gates,
-        roi=args.roi,
-    )
-
-
-def _with_maps(args: argparse.Namespace, wanted: frozenset[Verdict]) -> frozenset[Verdict]:
-    return (wanted if args.overlays else frozenset()) | verdicts_with_maps(args)
-
-
-def _open_sinks(
-    args: argparse.Namespace, engine: Bundle, live: bool, wanted: frozenset[Verdict], stack: ExitStack
-) -> list[Sink]:
-    from lad_edge.stream.overlays import OverlaySink, heat_span
-    from lad_edge.stream.sinks import ConsoleSink, PipeSink
-    from lad_edge.views import Sight
-
-    sinks: list[Sink] = []
-    if args.lines or (sys.stdout.isatty() and not (args.json or args.quiet)):
-        sinks.append(ConsoleSink(sys.stdout))
-    elif not args.quiet:
-        sinks.append(PipeSink(sys.stdout.fileno()))
-    if args.overlays:
-        when_full = "skip" if live else "wait"
-        calibration = next(iter(engine.manifest.calibrations.values()))
-        limit = calibration.threshold if args.threshold is None else args.threshold
-        span = heat_span(engine.tensors[calibration.scores], limit)
-        sinks.append(OverlaySink(args.overlays, wanted, Sight.of(engine, args.roi).area, when_full, span))
-    for sink in sinks:
-        stack.callback(sink.close)
-    return sinks
-
-
-def _open_plcs(args: argparse.Namespace, live: bool, beats: Beats, say: Notices, stack: ExitStack) -> list[Display]:
-    """The servers for the PLCs of this line, the one that triggers it first; their heartbeats follow `beats`."""
-    from lad_edge.plc import open_display, open_plc
-
-    make_trigger(args, live=live)  # what is wrong is said before a port is opened
-    opened: list[Display] = []
-    for uri in args.plc:
-        opened.append((open_display if opened else open_plc)(uri, beats, say))
-        opened[-1].policy = unknown_policy(args)
-        stack.callback(opened[-1].close)
-    return opened
 
 
 def _line(

@@ -140,7 +140,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def run(args: argparse.Namespace) -> int:
     """Prints the unit, or writes it and says what comes next."""
-    from lad_edge.cli.run import check_config
+    from lad_edge.cli.run_checks import check_config
 
     told = check_config(args.config)
     name = args.name or args.config.stem

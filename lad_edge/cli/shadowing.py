@@ -97,21 +97,29 @@ class Trial:
             self.record.close()
 
 
+def shadow_engine(args: argparse.Namespace) -> Bundle | None:
+    """What --shadow names, read and not started. Raises UsageError, BundleError."""
+    from lad_edge import bundle
+
+    if args.shadow is not None:
+        return bundle.read(args.shadow)
+    if args.shadow_out:
+        raise UsageError("--shadow-out keeps what --shadow disagrees on: give an engine with --shadow Y.lad")
+    return None
+
+
 def open_trial(args: argparse.Namespace, engine: Bundle, *, live: bool, before: Trial | None = None) -> Trial:
     """What --shadow and --shadow-out name, beside this engine of the line; `before` itself where nothing has changed.
 
     An engine is not put on trial against itself under the same threshold. Raises UsageError, SinkError, and what opening the engine raises.
     """
-    from lad_edge import bundle
     from lad_edge.inspector import Inspector, Options
     from lad_edge.stream.shadow import Shadow
     from lad_edge.stream.trial_record import start_of
 
-    if args.shadow is None:
-        if args.shadow_out:
-            raise UsageError("--shadow-out keeps what --shadow disagrees on: give an engine with --shadow Y.lad")
+    other = shadow_engine(args)
+    if other is None:
         return Trial()
-    other = bundle.read(args.shadow)
     start = start_of(engine, other)
     known = None if before is None else before.record
     if before is not None and before.compares(start) and args.shadow_out == (known.folder if known else None):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from lad_edge.dashboard.feed import CameraFeed, Dashboard
+    from lad_edge.dashboard.process import Settings
     from lad_edge.inspector import Inspector
     from lad_edge.stream.health import Health
 
@@ -70,22 +71,51 @@ def shift_hours(text: str) -> tuple[int, ...]:
     return tuple(sorted({int(word) for word in words}))
 
 
+def check_dashboard(told: Sequence[argparse.Namespace]) -> None:
+    """Serves nothing. Raises UsageError, MissingDependencyError."""
+    settings = _settings(told)
+    if settings is not None:
+        from lad_edge.dashboard.server import check
+
+        try:
+            check(settings)
+        except UsageError as exc:
+            raise UsageError(f"--dashboard {settings.host}:{settings.port}: {exc}") from exc
+
+
 @contextmanager
 def open_dashboard(told: Sequence[argparse.Namespace], notice: Callable[[str], None]) -> Iterator[Dashboard | None]:
     """The page of all these lines, or None when nobody asked for it. Raises UsageError, SinkError, MissingDependencyError."""
+    settings = _settings(told)
+    if settings is None:
+        yield None
+        return
+    from lad_edge.dashboard.feed import Dashboard
+
+    try:
+        dashboard = Dashboard(settings, notice)
+    except OSError as exc:
+        raise SinkError(f"--dashboard: its process does not come up: {exc}") from exc
+    notice(f"the operator's page: {'https' if settings.certificate else 'http'}://{settings.host}:{dashboard.port}")
+    try:
+        yield dashboard
+    finally:
+        dashboard.close()
+
+
+def _settings(told: Sequence[argparse.Namespace]) -> Settings | None:
+    """Of the page of all these lines; None when nobody asked for one. Raises UsageError."""
     args = told[0]
     if any(getattr(each, name) != getattr(args, name) for each in told for name in _SETTINGS):
         raise UsageError("there is one page for all cameras: write its settings above the first [[camera]]")
     if args.dashboard is None:
-        yield None
-        return
-    from lad_edge.dashboard.feed import Dashboard
+        return None
     from lad_edge.dashboard.process import Settings
 
     if args.dashboard_key and not args.dashboard_cert:
         raise UsageError("--dashboard-key is the key of --dashboard-cert: give both, or neither")
     host, port = args.dashboard
-    settings = Settings(
+    return Settings(
         host=host,
         port=port,
         token=read_token(args.dashboard_token_file, "--dashboard-token-file"),
@@ -94,15 +124,6 @@ def open_dashboard(told: Sequence[argparse.Namespace], notice: Callable[[str], N
         key=_resolved(args.dashboard_key),
         plain=args.dashboard_plain,
     )
-    try:
-        dashboard = Dashboard(settings, notice)
-    except OSError as exc:
-        raise SinkError(f"--dashboard: its process does not come up: {exc}") from exc
-    notice(f"the operator's page: {'https' if settings.certificate else 'http'}://{host}:{dashboard.port}")
-    try:
-        yield dashboard
-    finally:
-        dashboard.close()
 
 
 def _resolved(path: Path | None) -> str:

@@ -15,6 +15,7 @@ from contextlib import aclosing, suppress
 from http import HTTPStatus
 from importlib.resources import files
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from lad_edge.dashboard.access import Access
 from lad_edge.dashboard.hub import Hub
@@ -26,6 +27,9 @@ try:
     import h11
 except ModuleNotFoundError as exc:
     raise MissingDependencyError("--dashboard needs h11; pip install 'lad-edge[dashboard]'") from exc
+
+if TYPE_CHECKING:
+    from lad_edge.dashboard.process import Settings
 
 CONNECTIONS = 64
 _HEADER_BYTES, _BODY_BYTES = 16 << 10, 1 << 20
@@ -223,6 +227,13 @@ class _Client:
 
     async def _drain(self) -> None:
         await asyncio.wait_for(self._writer.drain(), _WRITE_S)
+
+
+def check(settings: Settings) -> None:
+    """Whether the page may be served so; no port is opened. Raises UsageError."""
+    if settings.certificate:
+        server_context(settings.certificate, settings.key)
+    Access(settings.host, settings.token, private=settings.plain or bool(settings.certificate))
 
 
 def server_context(certificate: str, key: str) -> ssl.SSLContext:

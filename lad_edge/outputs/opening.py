@@ -70,6 +70,14 @@ OUTPUTS: Mapping[str, Callable[[Address, Origin], Output]] = {
 }
 
 
+def check(texts: Sequence[str], origin: Origin) -> None:
+    """Opens nothing. Raises UsageError for what is wrong with the words and with the files that options name, MissingDependencyError."""
+    for address in _by_name(texts, origin).values():
+        _check_options(address)
+        if address.scheme in NETWORK:
+            OUTPUTS[address.scheme](address, origin).close()
+
+
 def open_outputs(texts: Sequence[str], origin: Origin, notice: Callable[[str], None], sync: str = "close") -> Outputs:
     """Opens what the words say, and begins to deliver. Raises UsageError, SinkError, MissingDependencyError."""
     outputs = Outputs(origin, notice, sync)
@@ -256,6 +264,8 @@ def _check_options(address: Address) -> None:
     """What is read only when an output begins its work, or goes on with other options. Raises UsageError."""
     if address.scheme == "images":
         image_options(address)
+    elif address.scheme == "sqlite":
+        _limits(address)
     elif address.scheme in OUTPUTS:
         _from_start(address)
     if address.scheme in FILES:

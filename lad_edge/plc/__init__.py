@@ -9,7 +9,7 @@ from lad_edge.errors import UsageError
 from lad_edge.plc import uri as uris
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from lad_edge.plc.handshake import Handshake
     from lad_edge.plc.station import Bus, Display, Plc
@@ -17,6 +17,20 @@ if TYPE_CHECKING:
     from lad_edge.stream.watchdog import Beats
 
     OpenBus = Callable[[Handshake, Callable[[], None]], Bus]
+
+
+def check(texts: Sequence[str]) -> None:
+    """What --plc names, the first of which triggers the line; no port is opened. Raises UsageError and MissingDependencyError."""
+    for number, text in enumerate(texts):
+        address = uris.parse(text)
+        if address.scheme == "opcua":
+            from lad_edge.plc.opcua_security import read_users
+
+            read_users(address)
+        else:
+            from lad_edge.plc import modbus  # noqa: F401 - that it can be imported is what is asked
+
+            _check_triggers(address, first=not number)
 
 
 def open_plc(uri: str, beats: Beats, notice: Callable[[str], None]) -> Plc:
@@ -37,9 +51,15 @@ def open_display(uri: str, beats: Beats, notice: Callable[[str], None]) -> Displ
     from lad_edge.plc.station import Display
 
     address = uris.parse(uri)
-    if address.scheme != "opcua":
-        raise UsageError(f"--plc {uri}: the first --plc triggers the line, others show its results: opcua://HOST:PORT")
+    _check_triggers(address, first=False)
     return Display(_opcua(address, notice), beats)
+
+
+def _check_triggers(address: PlcAddress, *, first: bool) -> None:
+    if address.scheme != "opcua" and not first:
+        raise UsageError(
+            f"--plc {address}: the first --plc triggers the line, others show its results: opcua://HOST:PORT"
+        )
 
 
 def _modbus(address: PlcAddress, notice: Callable[[str], None]) -> OpenBus:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _DEFAULT_PORTS = {"modbus": 502, "opcua": 4840}
-_OPTIONS: Mapping[str, frozenset[str]] = {
+OPTIONS: Mapping[str, frozenset[str]] = {
     "modbus": frozenset({"unit", "allow"}),
     "opcua": frozenset({"users", "keys", "trust"}),
 }
@@ -62,7 +62,7 @@ def parse(uri: str, option: str = "--plc") -> PlcAddress:
         host, port = parts.hostname or "127.0.0.1", parts.port
     except ValueError as exc:
         raise UsageError(f"{option} {uri}: {exc}; expected {_EXAMPLE}") from exc
-    if parts.scheme not in _OPTIONS or parts.path not in ("", "/") or parts.username or parts.fragment:
+    if parts.scheme not in OPTIONS or parts.path not in ("", "/") or parts.username or parts.fragment:
         raise UsageError(f"{option} takes {_EXAMPLE}; came '{uri}'")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     _check_names(parts.scheme, options)
@@ -77,7 +77,7 @@ def parse(uri: str, option: str = "--plc") -> PlcAddress:
 
 
 def _check_names(scheme: str, options: Mapping[str, str]) -> None:
-    known = sorted(_OPTIONS[scheme])
+    known = sorted(OPTIONS[scheme])
     for name in options:
         if name not in known:
             near = get_close_matches(name, known, 1)

@@ -119,15 +119,20 @@ def open_runtime(
     (precision not native here, or graphs that the engine refuses). There is no silent fallback.
     """
     name = name or default_runtime()
-    engine = _engine(name)
     precision = precision or preferred_precision(name)
-    native = engine.precisions()
-    if precision not in native:
+    check_runtime(name, precision)
+    return _engine(name).open_graphs(graphs, precision, _checked_threads(threads))
+
+
+def check_runtime(name: str | None, precision: str | None) -> None:
+    """Raise as `open_runtime` does for an engine or a precision that this machine does not have; nothing is compiled."""
+    name = name or default_runtime()
+    native = _engine(name).precisions()
+    if precision is not None and precision not in native:
         raise EngineError(
             f"{name} does not run {precision} natively on this machine, only {', '.join(native)}; "
             f"choose one of these, or export for it"
         )
-    return engine.open_graphs(graphs, precision, _checked_threads(threads))
 
 
 def open_plan(
@@ -145,11 +150,7 @@ def open_plan(
     asks for; None = as it was built. Raises UsageError if the plan was built for other ones, EngineError if it cannot run here, in words
     that say what was built where, and MissingDependencyError.
     """
-    for flag, asked, built in (("runtime", runtime, device.runtime), ("precision", precision, device.precision)):
-        if asked not in (None, built):
-            raise UsageError(
-                f"--{flag} {asked}: {file} was built for {built}; leave the flag out, or build another plan with it"
-            )
+    check_plan(device, file, runtime, precision)
     if device.runtime == "onnxruntime_cuda":
         from lad_edge.runtime import onnxruntime_cuda
 
@@ -157,6 +158,15 @@ def open_plan(
     from lad_edge.runtime import tensorrt
 
     return tensorrt.open_plan(device, graphs, caches, file)
+
+
+def check_plan(device: Device, file: str, runtime: str | None, precision: str | None) -> None:
+    """Raise UsageError if a plan was built for something else than what the user asks for; arguments as of `open_plan`."""
+    for flag, asked, built in (("runtime", runtime, device.runtime), ("precision", precision, device.precision)):
+        if asked not in (None, built):
+            raise UsageError(
+                f"--{flag} {asked}: {file} was built for {built}; leave the flag out, or build another plan with it"
+            )
 
 
 def available() -> dict[str, tuple[str, ...]]:

@@ -36,6 +36,10 @@ SCHEMES: Mapping[str, frozenset[str]] = {
     "pattern": frozenset({"fps", "format", "frames", "seed"}),
 }
 NETWORK = frozenset({"rtsp", "rtsps", "http", "https"})
+# Options that are times → the unit of a bare number: GenICam counts in µs.
+_TIMES = {"exposure": "us", "delay": "us", "silence": "s", "settle": "s"}
+_UNIT_US = {"us": 1.0, "µs": 1.0, "ms": 1e3, "s": 1e6}
+_TIME = re.compile(r"(\d+(?:\.\d+)?)(us|µs|ms|s)", re.ASCII)
 _USER = re.compile(r"(?<=//)[^\s/@]+@", re.ASCII)  # in the URLs inside a pipeline
 _SECRET = re.compile(r"(\b(?:user-id|user-pw|pw|password|passwd|passphrase)=)\S+", re.IGNORECASE)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://", re.ASCII)
@@ -43,7 +47,10 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://", re.ASCII)
 
 @dataclass(frozen=True)
 class SourceUri:
-    """address: what stands between the scheme and the options; for network streams the whole URL, without a fragment."""
+    """address: what stands between the scheme and the options; for network streams the whole URL, without a fragment.
+
+    options: as they were written, but times without a unit: exposure and delay in µs, all others in seconds.
+    """
 
     scheme: str
     address: str
@@ -57,7 +64,8 @@ class SourceUri:
         except ValueError:
             value = -1.0
         if not 0 <= value < float("inf"):
-            raise UsageError(f"{self.scheme}:// takes a number of at least 0 for {option}; came '{text}'")
+            what = "a time such as 5ms" if option in _TIMES else "a number of at least 0"
+            raise UsageError(f"{self.scheme}:// takes {what} for {option}; came '{text}'")
         return value
 
     def choice(self, option: str, *known: str) -> str:
@@ -134,7 +142,13 @@ def _options(scheme: str, query: str) -> dict[str, str]:
                 if known
                 else f"{scheme}:// takes no options; came '{name}'"
             )
-    return options
+    return {name: _bare(text, _TIMES[name]) if name in _TIMES else text for name, text in options.items()}
+
+
+def _bare(text: str, unit: str) -> str:
+    """`2ms` → `2000` for µs. What is no time is refused by whoever reads it."""
+    found = _TIME.fullmatch(text)
+    return text if found is None else f"{float(found[1]) * _UNIT_US[found[2]] / _UNIT_US[unit]:.9g}"
 
 
 def _either(came: str, known: tuple[str, ...]) -> str:
