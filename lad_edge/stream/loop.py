@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lad_edge.errors import EngineError, SinkError, SourceError
 from lad_edge.sources.source import fault_now
 from lad_edge.stream.capture import Capture, Pace
-from lad_edge.stream.parts import Part, Parts
+from lad_edge.stream.parts import Part, Parts, due_ns
 from lad_edge.stream.sinks import OK_WHEN, Buffered, Durable, KeepsLate, not_durable
 from lad_edge.stream.stats import Stats
 from lad_edge.stream.triggers import FreeRun, Trigger
@@ -35,6 +35,13 @@ _DURABLE_S = 1.0  # that an OK waits for the disk, where no deadline is given
 CAPACITY = {"latest": 1, "all": 4}  # parts that wait; live sources lose the oldest one, recorded ones wait
 _LIVE_ALL_CAPACITY = 64
 _STOPPED = "the line was stopped before this part was judged"
+_HELD_UP = "its verdict was there in time, and could not be put out before the deadline"
+_JUDGEMENTS = frozenset(
+    {
+        *(Reason.SCORE_WITHIN_LIMIT, Reason.STRUCTURAL_ABOVE_LIMIT),
+        *(Reason.LOGICAL_ABOVE_LIMIT, Reason.COMBINED_ABOVE_LIMIT),
+    }
+)
 
 
 def _ignore(_text: str) -> None:
@@ -136,7 +143,10 @@ class Line:
             self._write_in_order()
         except SinkError:
             return False
-        return all(sink.flush(_LAST_WORDS_S) for sink in self.sinks if isinstance(sink, Buffered))
+        flushed = [
+            sink.flush(_LAST_WORDS_S) for sink in self.sinks if isinstance(sink, Buffered)
+        ]  # all, even if one fails
+        return all(flushed)
 
     def _open_parts(self) -> Parts:
         source, options = self.source, self.options
@@ -254,8 +264,7 @@ class Line:
 
     def _write(self, part: Part) -> None:
         """Puts the result of a part out: an OK, where that is asked for, once it is on the disk."""
-        frame, result, stored_by = part.frame(), part.result, None
-        assert result is not None  # noqa: S101 - settled parts leave, no others
+        frame, result, stored_by = part.frame(), self._in_time(part), None
         if result.verdict is Verdict.OK and self.options.ok_when == "durable":
             stored_by = next((sink for sink in self.sinks if isinstance(sink, Durable)), None)
             result = self._durable(stored_by, frame, result, self._limit_s(part))
@@ -264,6 +273,17 @@ class Line:
             self._to_each(lambda sink: None if sink is stored_by else sink.write(frame, result))
         finally:
             self.parts.tell(part, result)
+
+    def _in_time(self, part: Part) -> Result:
+        """Its result; UNKNOWN where what comes before it has held an OK or NG up beyond the deadline (reliability.md G10)."""
+        result, (deadline_ns, _) = part.result, self._limits_ns
+        assert result is not None  # noqa: S101 - settled parts leave, no others
+        if deadline_ns is None or part.clock_ns is None or time.monotonic_ns() <= part.clock_ns + deadline_ns:
+            return result
+        if result.verdict is Verdict.UNKNOWN:
+            return result
+        beside = (reason for reason in result.reasons if reason not in _JUDGEMENTS)
+        return replace(result, verdict=Verdict.UNKNOWN, reasons=(Reason.DEADLINE, *beside), detail=_HELD_UP)
 
     def _durable(self, sink: Durable | None, frame: Frame, result: Result, limit_s: float) -> Result:
         """What stands once the sink has stored an OK, or could not."""
@@ -280,7 +300,7 @@ class Line:
         deadline_ns, _ = self._limits_ns
         if deadline_ns is None or part.clock_ns is None:
             return time.monotonic() + _DURABLE_S
-        return (part.clock_ns + deadline_ns) / 1e9
+        return due_ns(part.clock_ns, deadline_ns) / 1e9
 
     def _to_each(self, write: Callable[[Sink], None]) -> None:
         """To every sink that still works, even if one of them fails; then the first failure is raised."""
@@ -292,9 +312,14 @@ class Line:
         try:
             write(sink)
         except SinkError as exc:
-            self.sinks.remove(sink)
-            return exc
-        return None
+            failure = exc
+        except Exception as exc:  # of one sink: this record is due to the others, and to the next deadline
+            failure = SinkError(f"{type(sink).__name__} broke down: {type(exc).__name__}: {exc}; please report this")
+            failure.__cause__ = exc
+        else:
+            return None
+        self.sinks.remove(sink)
+        return failure
 
     def _watch_silence(self) -> None:
         """A driver that hangs in a read says nothing; the line does (reliability.md F2)."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lad_edge.values import Result
 
 _MOST_OPEN = 10_000  # minutes of a camera whose inspector hangs: memory stays bounded, the driver drops from then on
+_ON_ITS_WAY_NS = 1_000_000  # a verdict, from here to a PLC
 _DROPPED = "newer parts arrived while the inspector was busy"
 
 
@@ -262,12 +263,17 @@ class Parts:
         self._changed.notify_all()
 
 
+def due_ns(clock_ns: int, deadline_ns: int) -> int:
+    """When a part is settled at the latest, so that whoever waits for its verdict has it by the deadline."""
+    return clock_ns + deadline_ns - min(_ON_ITS_WAY_NS, deadline_ns // 10)
+
+
 def _dues(part: Part, deadline_ns: int | None, pictures_ns: int | None) -> list[tuple[int, Reason, str]]:
     """When a part is due for what: (monotonic ns, reason, detail)."""
     dues = []
     if deadline_ns is not None and part.clock_ns is not None:
         detail = f"no verdict within {deadline_ns / 1e6:g} ms; the part was {_where(part)}"
-        dues.append((part.clock_ns + deadline_ns, Reason.DEADLINE, detail))
+        dues.append((due_ns(part.clock_ns, deadline_ns), Reason.DEADLINE, detail))
     if pictures_ns is not None and not part.complete:
         got = f"{len(part.frames)} of {part.pictures} pictures within {pictures_ns / 1e6:g} ms of the trigger"
         dues.append((part.triggered_ns + pictures_ns, Reason.FRAME_MISSING, f"the camera delivered {got}"))

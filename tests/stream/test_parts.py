@@ -9,7 +9,7 @@ import time
 import pytest
 from scripted import frame, lost
 
-from lad_edge.stream.parts import Part, Parts
+from lad_edge.stream.parts import Part, Parts, due_ns
 from lad_edge.values import Reason, Result, Verdict
 
 WAIT_S = 20.0
@@ -107,6 +107,13 @@ def test_what_is_due_is_unknown_and_the_next_due_time_is_told() -> None:
     pause_s = opened.expire(10_000_000, None)
     assert 0 < pause_s <= 0.010
     assert [part.seq for part in leave_all(opened)] == [1]
+
+
+@pytest.mark.parametrize(("deadline_ms", "settled_ms"), [(150, 149), (10, 9), (5, 4.5)])
+def test_a_part_is_settled_so_early_that_the_verdict_arrives_by_its_deadline(
+    deadline_ms: float, settled_ms: float
+) -> None:
+    assert due_ns(7, round(1e6 * deadline_ms)) == 7 + round(1e6 * settled_ms)
 
 
 def test_a_part_without_pictures_is_missing_its_frames() -> None:
