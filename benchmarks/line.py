@@ -35,7 +35,7 @@ from benchmarks.line_devices import (
     until,
 )
 from benchmarks.line_memory import Sampler
-from benchmarks.line_witnesses import Receivers, Tally, in_csv, in_jsonl, in_outbox, page_state
+from benchmarks.line_witnesses import Receivers, Tally, in_csv, in_jsonl, in_outbox, page_state, reasons_of_unknown
 from benchmarks.report import about, add_json_flag, measuring, table, write
 from lad_edge import assets
 
@@ -91,6 +91,7 @@ class Block:
         return {
             **_times(line, account),
             "counts": found,
+            "reasons_of_unknown": reasons_of_unknown(self.folder / "line.sqlite"),
             "memory": sampler.figures(self.parts),
             "pictures": _pictures(samples),
         }
@@ -205,6 +206,7 @@ def _table(turns: dict[str, list[dict[str, Any]]], long: dict[str, Any]) -> str:
                 memory,
             ),
             table("long run: counts", ("witness", *_COUNTS), counts),
+            f"reasons of UNKNOWN: {long['reasons_of_unknown'] or 'none'}",
         ]
     )
 

@@ -70,6 +70,13 @@ def in_outbox(path: Path) -> Tally:
         return Tally("outbox", entries_of(stored.record for stored in reader.after(0, 1 << 30)))
 
 
+def reasons_of_unknown(path: Path) -> dict[str, int]:
+    """How many parts of an outbox were UNKNOWN for which reasons."""
+    with closing(Reader(path)) as reader:
+        records = (stored.record for stored in reader.after(0, 1 << 30))
+        return dict(Counter(" ".join(record["reasons"]) for record in records if record["verdict"] == "UNKNOWN"))
+
+
 def in_csv(path: Path) -> Tally:
     """Rows of the table."""
     with path.open(newline="", encoding="utf-8") as file:
