@@ -192,16 +192,18 @@ def cut_windows(images: Tensor, targets: Tensor, window: int, generator: torch.G
 
 
 class ChannelStatistics:
-    """Mean and standard deviation of the targets per channel, accumulated in float64 (the one-pass form in float32 loses digits)."""
+    """Mean and standard deviation of the targets per channel over all crops, or `most` drawn from many.
 
-    def __init__(
-        self, cache: CropCache, targets: NeighbourhoodTargets, device: torch.device, batches: int = 64
-    ) -> None:
-        generator = torch.Generator().manual_seed(0)
+    Accumulated in float64 (the one-pass form in float32 loses digits).
+    """
+
+    def __init__(self, cache: CropCache, targets: NeighbourhoodTargets, device: torch.device, most: int = 1024) -> None:
+        generator, crops = torch.Generator().manual_seed(0), len(cache.pixels)
+        chosen = torch.arange(crops) if crops <= most else torch.randint(crops, (most,), generator=generator)
         total = square = torch.zeros((), dtype=torch.float64)
         count = 0
-        for _ in range(batches):
-            _, features = cache.batch(torch.randint(len(cache.pixels), (16,), generator=generator), device)
+        for indices in chosen.split(16):
+            _, features = cache.batch(indices, device)
             values = targets(features).transpose(0, 1).flatten(1).double().cpu()
             total, square, count = total + values.sum(1), square + values.square().sum(1), count + values.shape[1]
         self.mean = (total / count).float().view(-1, 1, 1).to(device)

@@ -8,7 +8,14 @@ from lad_edge.backbones.downloads import DOWNLOADS, Download
 from lad_edge.backbones.pdn import PDN_SIZES, Pdn
 from lad_edge.errors import DataError
 from lad_edge.training.checkpoint import load_tensors
-from lad_edge.training.teacher import DistillationConfig, NeighbourhoodTargets, cut_windows, train_teacher
+from lad_edge.training.teacher import (
+    ChannelStatistics,
+    CropCache,
+    DistillationConfig,
+    NeighbourhoodTargets,
+    cut_windows,
+    train_teacher,
+)
 
 pytestmark = pytest.mark.torch
 
@@ -31,6 +38,17 @@ def test_targets_equal_the_card_step_by_step(channels):
         pooled.append(pool(patches, 1024))
     expected = pool(torch.cat(pooled, 1), channels)
     torch.testing.assert_close(NeighbourhoodTargets([40, 112], channels)(levels), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_targets_of_few_crops_are_standardised_by_all_of_them():
+    photographs = list(np.random.default_rng(0).integers(0, 256, (20, 40, 40, 3), np.uint8))
+    cpu, config = torch.device("cpu"), DistillationConfig(size="xs", crops_per_photograph=1)
+    cache = CropCache(photographs, lambda image: [functional.avg_pool2d(image, side) for side in (8, 16)], config, cpu)
+    targets = NeighbourhoodTargets([3, 3], 6)
+    values = targets([level.float() for level in cache.features])
+    standardised = ChannelStatistics(cache, targets, cpu).standardise(values)
+    torch.testing.assert_close(standardised.mean((0, 2, 3)), torch.zeros(6), atol=1e-4, rtol=0)
+    torch.testing.assert_close(standardised.std((0, 2, 3)), torch.ones(6), atol=1e-4, rtol=0)
 
 
 def test_windows_hold_the_patches_that_the_padded_network_describes_there():
