@@ -7,7 +7,6 @@ import os
 import sys
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lad_edge.cli.arguments import keep_warm_s
@@ -22,7 +21,7 @@ from lad_edge.cli.outputs import (
 )
 from lad_edge.cli.reloading import reload
 from lad_edge.cli.run_checks import check_lines
-from lad_edge.cli.run_opening import open_plcs, open_sinks, open_source_of, options_of, verdicts
+from lad_edge.cli.run_opening import flush, open_plcs, open_sinks, open_source_of, options_of, states_of, verdicts
 from lad_edge.cli.run_words import add_run_options, run_parser
 from lad_edge.cli.shadowing import open_trial
 from lad_edge.cli.station import Station
@@ -132,12 +131,13 @@ def run_line(
         plcs = open_plcs(args, source.live, beats, say, stack)
         inspector = stack.enter_context(Inspector(engine, options_of(args, source.live, wanted)))
         outputs = open_outputs_of(args, inspector, source.name, say, stop.requested, stack)
-        health = Health(beats, outputs.states, say)
+        shown = open_sinks(args, engine, source.live, wanted, stack)
+        health = Health(beats, partial(states_of, outputs, shown), say)
         stack.callback(health.close)
         page = open_feed(dashboard, args, inspector, source.name, health, stack)
-        sinks = [*outputs.sinks, *open_sinks(args, engine, source.live, wanted, stack), *extra, *page, health]
         say(headline(inspector))
-        line = _line(args, source, inspector, [*sinks, *trial.sinks, *plcs], stop, say)
+        sinks = [*plcs, *outputs.sinks, *shown, *extra, *page, health, *trial.sinks]  # first who waits for the verdict
+        line = _line(args, source, inspector, sinks, stop, say)
         line.beat = partial(beats.beat, "line")
         health.follow(line)
         if show is None:
@@ -149,6 +149,7 @@ def run_line(
         try:
             line.run()
         finally:
+            flush(shown)
             if line.stats.parts:
                 say("\n".join(filter(None, [line.stats.table(line.parts.dropped), trial.table()])))
             line.inspector.close()  # it may have been swapped

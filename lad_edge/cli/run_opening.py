@@ -12,15 +12,20 @@ from lad_edge.values import Verdict
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
     from contextlib import ExitStack
 
     from lad_edge.bundle import Bundle
     from lad_edge.cli.notices import Notices
     from lad_edge.inspector import Options
+    from lad_edge.outputs.opening import Outputs
     from lad_edge.plc.station import Display
     from lad_edge.sources.source import Source
+    from lad_edge.stream.health import State
     from lad_edge.stream.sinks import Sink
     from lad_edge.stream.watchdog import Beats
+
+_READ_S = 0.5  # for a reader at the end of a line
 
 
 def verdicts(text: str) -> frozenset[Verdict]:
@@ -33,6 +38,7 @@ def verdicts(text: str) -> frozenset[Verdict]:
 
 
 def open_source_of(args: argparse.Namespace, engine: Bundle) -> Source:
+    """Not yet open. Raises UsageError, SourceError."""
     from lad_edge.sources.converted import Converted
     from lad_edge.sources.opening import open_source
 
@@ -45,6 +51,7 @@ def open_source_of(args: argparse.Namespace, engine: Bundle) -> Source:
 
 
 def options_of(args: argparse.Namespace, live: bool, wanted: frozenset[Verdict]) -> Options:
+    """How the engine inspects. live: of the source; wanted: verdicts whose pictures are saved."""
     from lad_edge.inspector import Options
 
     return Options(
@@ -67,15 +74,17 @@ def _with_maps(args: argparse.Namespace, wanted: frozenset[Verdict]) -> frozense
 def open_sinks(
     args: argparse.Namespace, engine: Bundle, live: bool, wanted: frozenset[Verdict], stack: ExitStack
 ) -> list[Sink]:
+    """Those that show parts to a person or a program: standard output and overlays."""
+    from lad_edge.stream.detached import Detached
     from lad_edge.stream.overlays import OverlaySink, heat_span
     from lad_edge.stream.sinks import ConsoleSink, PipeSink
     from lad_edge.views import Sight
 
     sinks: list[Sink] = []
-    if args.lines or (sys.stdout.isatty() and not (args.json or args.quiet)):
-        sinks.append(ConsoleSink(sys.stdout))
-    elif not args.quiet:
-        sinks.append(PipeSink(sys.stdout.fileno()))
+    if not args.quiet:
+        to_a_person = args.lines or (sys.stdout.isatty() and not args.json)
+        shown = ConsoleSink(sys.stdout) if to_a_person else PipeSink(sys.stdout.fileno())
+        sinks.append(Detached(shown, "standard output", wait_when_full=not live))
     if args.overlays:
         when_full = "skip" if live else "wait"
         calibration = next(iter(engine.manifest.calibrations.values()))
@@ -85,6 +94,22 @@ def open_sinks(
     for sink in sinks:
         stack.callback(sink.close)
     return sinks
+
+
+def states_of(outputs: Outputs, shown: Sequence[Sink]) -> list[State]:
+    """How everything that takes records is doing."""
+    from lad_edge.stream.detached import Detached
+
+    return [*outputs.states(), *(sink.health() for sink in shown if isinstance(sink, Detached))]
+
+
+def flush(shown: Sequence[Sink]) -> None:
+    """Lines of parts stand before those of the summary, where somebody reads them."""
+    from lad_edge.stream.sinks import Buffered
+
+    for sink in shown:
+        if isinstance(sink, Buffered):
+            sink.flush(_READ_S)
 
 
 def open_plcs(args: argparse.Namespace, live: bool, beats: Beats, say: Notices, stack: ExitStack) -> list[Display]:

@@ -26,7 +26,7 @@ from lad_edge.errors import SinkError
 from lad_edge.outputs.ledger import Ledger, Reader, Retention
 from lad_edge.outputs.reserve import Reserve
 from lad_edge.stream.records import Origin, json_line, to_record
-from lad_edge.stream.sinks import not_durable
+from lad_edge.stream.sinks import not_durable, without_maps
 from lad_edge.values import Reason
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class Outbox:
             if len(self._waiting) >= self.limits.waiting:
                 self._overflow()
                 return _Job(None, result, self.origin)
-            job = _Job(self._picture_to_hash(image), _without_maps(result), self.origin, late)
+            job = _Job(self._picture_to_hash(image), without_maps(result), self.origin, late)
             self._waiting.append(job)
             self._handed += 1
             self._changed.notify_all()
@@ -355,11 +355,6 @@ def frame_sha256(image: NDArray[np.generic]) -> str:
         digest.update(pixels[start : start + _HASHED_AT_ONCE])
         os.sched_yield()
     return digest.hexdigest()
-
-
-def _without_maps(result: Result) -> Result:
-    """Records may wait for long; pictures and maps must not wait with them."""
-    return result if result.anomaly_map is None else replace(result, anomaly_map=None, good_patches=())
 
 
 def _finite(value: Any) -> Any:

@@ -185,6 +185,11 @@ def not_durable(result: Result, trouble: str, *warnings: Reason) -> Result:
     return replace(result, verdict=Verdict.UNKNOWN, reasons=(Reason.NOT_DURABLE, *reasons), detail=detail)
 
 
+def without_maps(result: Result) -> Result:
+    """For records that may wait for long: pictures and maps must not wait with them."""
+    return result if result.anomaly_map is None else replace(result, anomaly_map=None, good_patches=())
+
+
 def write_all(fd: int, data: bytes | memoryview) -> None:
     """os.write until all is written: on a full disk the first call may take a part without any error."""
     rest = memoryview(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -15,9 +16,10 @@ from lad_edge.errors import EngineError, SinkError, SourceError
 from lad_edge.inspector import Inspector, Options
 from lad_edge.stream.capture import Pace
 from lad_edge.stream.loop import Line, LineOptions
-from lad_edge.values import Frame, Reason, Verdict
+from lad_edge.values import Frame, Reason, Result, Verdict
 
 WAIT_S = 20.0
+IN_TIME = (Reason.SCORE_WITHIN_LIMIT, Reason.SINK_BEHIND)
 
 
 @pytest.fixture
@@ -208,6 +210,66 @@ def test_a_sink_that_fails_ends_the_line_and_the_others_get_everything(inspector
     assert failing.seqs == [1, 2, 3]
     assert healthy.seqs == list(range(1, len(healthy.seqs) + 1))
     assert {r.reasons for r in healthy.results[4:]} <= {(Reason.STOPPING,)}
+
+
+def test_a_sink_with_a_fault_in_its_code_costs_the_others_no_record(inspector: Inspector) -> None:
+    def fall_over(result: Result) -> None:
+        if result.seq == 2:
+            raise KeyError("scripted: a fault in the code of a sink")
+
+    broken, healthy = CollectingSink(fall_over), CollectingSink()
+    with pytest.raises(SinkError, match="CollectingSink broke down: KeyError"):
+        Line(ScriptedSource(pictures(9), live=False), inspector, [broken, healthy]).run()
+    assert healthy.seqs == list(range(1, len(healthy.seqs) + 1))
+    assert healthy.results[1].verdict is Verdict.OK
+
+
+def test_a_sink_with_a_fault_does_not_end_the_watch_over_deadlines(
+    inspector: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that keeps the deadlines writes too: it must go on to the part behind the fault."""
+    release, healthy = threading.Event(), CollectingSink()
+    inspect = inspector.inspect
+
+    def hang(one: Frame) -> Result:
+        release.wait(WAIT_S)
+        return inspect(one)
+
+    def fall_over(_result: Result) -> None:
+        raise RuntimeError("scripted: a fault in the code of a sink")
+
+    def release_at_the_last(result: Result) -> None:
+        if result.seq == 3:
+            release.set()
+
+    monkeypatch.setattr(inspector, "inspect", hang)
+    healthy.before = release_at_the_last
+    line = Line(
+        ScriptedSource(pictures(3), live=True),
+        inspector,
+        [CollectingSink(fall_over), healthy],
+        LineOptions(queue="all", deadline_ms=30.0),
+    )
+    with pytest.raises(SinkError, match="RuntimeError"):
+        line.run()
+    assert [r.reasons for r in healthy.results] == [(Reason.DEADLINE,)] * 3
+
+
+@pytest.mark.parametrize(("held_up_s", "verdict"), [(0.0, Verdict.OK), (0.12, Verdict.UNKNOWN)])
+def test_an_ok_that_was_held_up_beyond_its_deadline_is_not_put_out(
+    inspector: Inspector, held_up_s: float, verdict: Verdict
+) -> None:
+    sink = CollectingSink()
+    line = Line(ScriptedSource([], live=True), inspector, [sink], LineOptions(deadline_ms=100.0))
+    line.parts.put(frame(good_picture(1)))
+    part = line.parts.take(0.0)
+    assert part is not None
+    assert line.parts.settle(part, replace(inspector.inspect(part.frame()), reasons=IN_TIME))
+    time.sleep(held_up_s)  # a sink that is slow with the part before
+    assert line.abandon()
+    assert sink.results[0].verdict is verdict
+    if verdict is Verdict.UNKNOWN:
+        assert sink.results[0].reasons == (Reason.DEADLINE, Reason.SINK_BEHIND)
 
 
 def test_last_words_name_every_frame_in_flight_once(inspector: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
