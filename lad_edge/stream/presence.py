@@ -1,7 +1,8 @@
-"""Pictures of a place where parts come by go in; one picture of each part comes out, the one that shows it nearest to the middle."""
+"""Pictures of a place where parts come by go in; one picture of each part comes out, which shows it in the middle or at rest."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -22,28 +23,35 @@ _SIDE = 64  # cells along the longer side on which presence is judged
 _LEARNT = 10  # pictures of the empty place
 _LEAST_CHANGE, _NOISES = 12.0, 6.0  # grey levels, and times the noise of the empty place: more is a part
 _LEAST_AREA = 0.01  # share of the place; less is a fly
-_STILL = 3  # pictures
+_NEAR = 1.0  # cells: less is the same place
+_REST_S, _CUT_OFF_REST_S = 0.3, 1.5  # in the same place; a part that is not wholly inside may be on its way
 _FORGETTING = 0.02  # how fast the empty place follows the light
 _OPENING = np.ones((3, 3), np.uint8)
 
 
 class Sight(NamedTuple):
-    """A part in one picture. inside: it does not touch the border of the place. off: distance from the middle, in cells."""
+    """A part in one picture. inside: it does not touch the border of the place. at: its middle from the place's, in cells."""
 
     inside: bool
-    off: float
+    at: tuple[float, float]
     frame: Frame
 
-    def better_than(self, other: Sight) -> bool:
-        """Wholly inside before cut off, then nearer to the middle."""
-        return (self.inside, -self.off) > (other.inside, -other.off)
+    @property
+    def off(self) -> float:
+        """Distance from the middle, in cells."""
+        return math.hypot(*self.at)
+
+    def beside(self, other: Sight) -> bool:
+        """Whether the part has not moved in between."""
+        return math.dist(self.at, other.at) < _NEAR
 
 
 class Presence(Trigger):
     """A part is there when the place differs from how it looked empty.
 
     The place must be empty at the start. A part gives its picture when it moves away from the middle, lies still, or has left; the
-    next one can come when the place was empty again.
+    next one can come when the place was empty again. Of pictures that are as good as each other it gives the newest, as the deadline
+    of the part counts from its capture.
     """
 
     def __init__(self, parts: Parts, place: Box | None = None) -> None:
@@ -53,7 +61,8 @@ class Presence(Trigger):
         self._empties: list[NDArray[np.float32]] = []
         self._empty, self._limit = np.zeros((1, 1), np.float32), 0.0
         self._best: Sight | None = None
-        self._still, self._given = 0, False
+        self._rests: Sight | None = None  # the first in which the part was where it is now
+        self._nearest, self._given = math.inf, False  # off, of the sights that are as whole as the best
 
     @property
     def ready(self) -> bool:
@@ -95,22 +104,30 @@ class Presence(Trigger):
         if changed.mean() < _LEAST_AREA:
             return None
         border = changed[[0, -1]].any() or changed[:, [0, -1]].any()
-        middle = np.argwhere(changed).mean(0) - (np.array(changed.shape) - 1) / 2
-        return Sight(not border, float(np.hypot(*middle)), frame)
+        row, column = np.argwhere(changed).mean(0) - (np.array(changed.shape) - 1) / 2
+        return Sight(not border, (float(row), float(column)), frame)
 
     def _seen(self, sight: Sight) -> bool:
         if self._given:
             return not self.parts.closed
         best = self._best
-        self._still = self._still + 1 if best is not None and abs(sight.off - best.off) < 1 else 0
-        if best is None or sight.better_than(best):
-            self._best = sight
-        leaving = best is not None and best.inside and sight.off > best.off + 1
-        return self._give() if leaving or self._still >= _STILL else not self.parts.closed
+        if best is None or sight.inside > best.inside:
+            self._best, self._nearest = sight, sight.off
+        elif sight.inside == best.inside and sight.off <= self._nearest + _NEAR:
+            self._best, self._nearest = sight, min(sight.off, self._nearest)
+        elif best.inside and sight.off > self._nearest + _NEAR:
+            return self._give()
+        return self._give() if self._lies_still(sight) else not self.parts.closed
+
+    def _lies_still(self, sight: Sight) -> bool:
+        if self._rests is None or not sight.beside(self._rests):
+            self._rests = sight
+        rest_s = (sight.frame.captured_ns - self._rests.frame.captured_ns) / 1e9
+        return rest_s >= (_REST_S if sight.inside else _CUT_OFF_REST_S)
 
     def _left(self, cells: NDArray[np.float32]) -> bool:
         goes_on = self._give() if self._best is not None and not self._given else not self.parts.closed
-        self._best, self._given, self._still = None, False, 0
+        self._best, self._rests, self._given = None, None, False
         self._empty += _FORGETTING * (cells - self._empty)
         return goes_on
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def passing(start: int = -SIDE, step: int = 20) -> list[Frame]:
     return [belt(left, 1000 + left) for left in range(start, WIDTH, step)]
 
 
-def taken(frames: Iterable[Frame], place: tuple[int, int, int, int] | None = None) -> list[str]:
+def taken(frames: Iterable[Frame], place: tuple[int, int, int, int] | None = None, fps: float = 20.0) -> list[str]:
     """Ids of the pictures that became parts."""
 
     def unjudged(part: Part, reason: Reason, detail: str) -> Result:
@@ -39,8 +40,8 @@ def taken(frames: Iterable[Frame], place: tuple[int, int, int, int] | None = Non
 
     parts = Parts(100, unjudged, wait_when_full=False)
     trigger = Presence(parts, place)
-    for picture in frames:
-        assert trigger.put(picture)
+    for number, picture in enumerate(frames):
+        assert trigger.put(replace(picture, captured_ns=round(1e9 * number / fps)))
     found = []
     while (part := parts.take(0)) is not None:
         found.append(part.frames[0].frame_id)
@@ -52,9 +53,31 @@ def test_each_part_gives_the_picture_nearest_to_the_middle() -> None:
     assert taken([*empty(12), *passing(), *empty(2), *passing(), *empty(1)]) == [middle, middle]
 
 
+@pytest.mark.parametrize("step", [1, 2, 4, 8])
+def test_a_slow_part_gives_a_picture_near_the_middle(step: int) -> None:
+    """With 1 px a picture it comes by in 20 seconds."""
+    (name,) = taken([*empty(12), *passing(step=step), *empty(2)])
+    assert abs(int(name) - (WIDTH - SIDE) // 2) <= WIDTH // 64 + step
+
+
 def test_a_part_that_stops_gives_one_picture_however_long_it_lies() -> None:
     resting = [belt(60, seed) for seed in range(30)]
     assert taken([*empty(12), *resting, *empty(2)]) == ["60"]
+
+
+def test_a_part_at_rest_gives_its_newest_picture() -> None:
+    resting = [replace(belt(60, seed), frame_id=f"{seed}") for seed in range(30)]
+    assert taken([*empty(12), *resting, *empty(2)], fps=20.0) == ["6"]
+
+
+def test_a_part_that_stops_at_the_border_is_waited_for_until_it_goes_on() -> None:
+    stopped = [belt(-40, seed) for seed in range(20)]
+    assert taken([*empty(12), *stopped, *passing(start=-20), *empty(2)]) == [str((WIDTH - SIDE) // 2)]
+
+
+def test_a_part_that_stays_at_the_border_gives_its_picture_all_the_same() -> None:
+    stopped = [belt(-40, seed) for seed in range(40)]
+    assert taken([*empty(12), *stopped]) == ["-40"]
 
 
 def test_a_part_that_is_larger_than_the_place_gives_one_picture_when_it_has_left() -> None:
