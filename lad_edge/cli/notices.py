@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import queue
 import re
 import threading
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from typing_extensions import Self
+
 MOST = 10  # notices that differ in their numbers alone, in one period
 PERIOD_S = 60.0
 _KINDS = 256  # that are remembered
+_WAITING = 1000  # for a terminal or a journal
+_LAST_S = 1.0  # for what is still to be told at the end
 
 
 @dataclass
@@ -56,3 +62,34 @@ class Notices:
             return None
         kind.told += 1
         return before
+
+
+class Aside:
+    """While entered, tells notices from a thread of its own: a terminal or a journal that takes none holds up no verdict.
+
+    Those that find no room are left out (reliability.md V6).
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._waiting: queue.Queue[str | None] = queue.Queue(_WAITING)
+        self._thread = threading.Thread(target=self._work, name="notices", daemon=True)
+
+    def __call__(self, text: str) -> None:
+        """Hands it over, and never waits."""
+        with suppress(queue.Full):
+            self._waiting.put_nowait(text)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(queue.Full):
+            self._waiting.put_nowait(None)
+        self._thread.join(_LAST_S)
+
+    def _work(self) -> None:
+        while (text := self._waiting.get()) is not None:
+            with suppress(OSError):  # a terminal that is gone is no reason to be silent towards the next one
+                self._tell(text)

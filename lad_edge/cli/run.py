@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lad_edge.cli.arguments import keep_warm_s
 from lad_edge.cli.lines import Lines, configured
-from lad_edge.cli.notices import Notices
+from lad_edge.cli.notices import Aside, Notices
 from lad_edge.cli.outputs import (
     ADDRESSES,
     camera_name,
@@ -122,12 +122,12 @@ def run_line(
     wanted, engine = verdicts(args.save), bundle.read(args.engine)
     check_out(args)
     source = open_source_of(args, engine)
-    with ExitStack() as stack:
+    with Aside(partial(_say, args.name)) as aside, ExitStack() as stack:
         trial = open_trial(args, engine, live=source.live)
         stack.callback(trial.close)
         trial.begin()
         beats = Beats()
-        say = Notices(partial(_say, args.name))
+        say = Notices(aside)
         plcs = open_plcs(args, source.live, beats, say, stack)
         inspector = stack.enter_context(Inspector(engine, options_of(args, source.live, wanted)))
         outputs = open_outputs_of(args, inspector, source.name, say, stop.requested, stack)

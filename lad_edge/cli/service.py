@@ -161,16 +161,24 @@ def run(args: argparse.Namespace) -> int:
 
 def unit_text(name: str, config: Path, user: str, networks: list[str], output: str = "null") -> str:
     """The unit. output: where the records on standard output go, for systemd. Raises UsageError for a network that is none."""
-    program = shutil.which("lad-edge") or f"{sys.executable} -m lad_edge"
     return _UNIT.substitute(
         name=name,
-        program=program,
+        program=shlex.quote(_program()),
         output=output,
         config=shlex.quote(str(config)),
         user=user,
         devices="\n".join(f"DeviceAllow={node} rw" for node in ("char-video4linux", "char-usb_device", *_GPU_NODES)),
         networks=f"IPAddressAllow={' '.join(['localhost', *map(_network, networks)])}",
     )
+
+
+def _program() -> str:
+    """This very lad-edge: the PATH of sudo knows no virtual environment. Raises UsageError."""
+    beside = Path(sys.executable).with_name("lad-edge")
+    found = str(beside) if beside.exists() else shutil.which("lad-edge")
+    if found is None:
+        raise UsageError(f"there is no lad-edge beside {sys.executable}; install it there: pip install lad-edge")
+    return found
 
 
 def _unbounded(told: Sequence[argparse.Namespace]) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 
 from lad_edge.cli import notices
-from lad_edge.cli.notices import MOST, PERIOD_S, Notices
+from lad_edge.cli.notices import MOST, PERIOD_S, Aside, Notices
 
 
 @pytest.fixture
@@ -43,3 +46,29 @@ def test_kinds_are_forgotten_before_they_fill_the_memory(clock: list[float]) -> 
     for kind in range(5000):
         notice("x" * (kind + 1))
     assert len(notice._kinds) <= 256
+
+
+def test_a_terminal_that_takes_nothing_holds_up_nobody() -> None:
+    release, told = threading.Event(), []
+
+    def stall(text: str) -> None:
+        release.wait(20.0)
+        told.append(text)
+
+    with Aside(stall) as tell:
+        for number in range(5000):  # more than may wait
+            tell(str(number))
+        assert told == []
+        release.set()
+        limit_s = time.monotonic() + 20.0
+        while len(told) < 1000:
+            assert time.monotonic() < limit_s
+            time.sleep(0.01)
+    assert told[:1000] == [str(number) for number in range(1000)]
+
+
+def test_what_is_to_be_told_at_the_end_is_told() -> None:
+    told: list[str] = []
+    with Aside(told.append) as tell:
+        tell("the table")
+    assert told == ["the table"]

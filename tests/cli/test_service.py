@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lad_edge import __version__
 from lad_edge.cli import main
 
 with_systemd = pytest.mark.skipif(
@@ -53,6 +54,17 @@ def test_the_unit_runs_the_configuration_and_reaches_what_was_named(unit: Path, 
     text = unit.read_text()
     assert f" run -c {config}\n" in text
     assert "\nIPAddressDeny=any\nIPAddressAllow=localhost 10.0.7.0/24\n" in text
+
+
+def test_the_unit_starts_this_lad_edge_though_sudo_does_not_find_it(
+    config: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/sbin:/usr/bin")
+    assert main(["service", "print", "-c", str(config)]) == 0
+    program = re.search(r"^ExecStart=(\S+) run", capfd.readouterr().out, re.MULTILINE)
+    assert program is not None
+    told = subprocess.run([program[1], "--version"], capture_output=True, text=True, check=True)
+    assert __version__ in told.stdout
 
 
 def test_records_go_to_the_journal_only_if_the_configuration_asks_for_them(
