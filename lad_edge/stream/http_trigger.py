@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _MOST_CONNECTIONS = 64
 _ANSWER_S, _IDLE_S = 10.0, 30.0
 
+_ONLY = "there is POST /trigger, nothing else"
+
 Answer = tuple[HTTPStatus, dict[str, Any]]
 
 
@@ -104,7 +106,14 @@ class _Request(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """One part, or what is wrong with the request."""
-        status, answer = self._answer()
+        self._send(*self._answer())
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
+        """What the base class refuses: other methods, malformed requests."""
+        self.close_connection = True
+        self._send(HTTPStatus(code), {"error": f"{message or HTTPStatus(code).phrase}; {_ONLY}"})
+
+    def _send(self, status: HTTPStatus, answer: dict[str, Any]) -> None:
         body = json.dumps(answer, allow_nan=False).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -121,7 +130,7 @@ class _Request(BaseHTTPRequestHandler):
         if not self._is_allowed():
             return HTTPStatus.UNAUTHORIZED, {"error": "the token is missing or wrong: Authorization: Bearer TOKEN"}
         if self.path != "/trigger":
-            return HTTPStatus.NOT_FOUND, {"error": "there is POST /trigger, nothing else"}
+            return HTTPStatus.NOT_FOUND, {"error": _ONLY}
         part_id = part_id_of(body)
         if part_id is None:
             return HTTPStatus.BAD_REQUEST, {"error": EXPECTED}

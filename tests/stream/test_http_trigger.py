@@ -94,6 +94,15 @@ def test_what_is_no_trigger_is_no_part(line: Line, body: str, path: str, status:
     assert line.parts.triggered == 0
 
 
+def test_another_method_is_told_what_there_is(line: Line) -> None:
+    with closing(connect(line)) as connection:
+        connection.request("GET", "/trigger")
+        answer = connection.getresponse()
+        assert answer.status == 501
+        assert "there is POST /trigger" in json.loads(answer.read())["error"]
+    assert line.parts.triggered == 0
+
+
 @pytest.mark.parametrize("line", [TOKEN], indirect=True)
 def test_a_token_is_asked_for(line: Line) -> None:
     assert post(line)[0] == 401
