@@ -16,7 +16,7 @@ _PROGRAM = Path(__file__).with_name("line_camera_program.py")
 
 
 class LineCamera(GigeCamera):
-    """`edge` and `lose` are what happens at its input."""
+    """`edge` and `lose` are what happens at its input; its registers can be looked at."""
 
     def __init__(self, serial: str, folder: Path) -> None:
         self._command = [interpreter("genicam"), str(_PROGRAM), serial, str(folder / "camera.xml")]
@@ -41,6 +41,16 @@ class LineCamera(GigeCamera):
     def lose(self) -> None:
         """A part whose picture never arrives."""
         self._tell(b"lose\n")
+
+    def read(self, register: int) -> int:
+        """What the register holds, after everything that was told before."""
+        assert self.process.stdout is not None
+        self._tell(b"read %d\n" % register)
+        return int(self.process.stdout.readline())
+
+    def write(self, register: int, value: int) -> None:
+        """As another program has left it."""
+        self._tell(b"write %d %d\n" % (register, value))
 
     def _tell(self, word: bytes) -> None:
         assert self.process.stdin is not None

@@ -26,6 +26,7 @@ _USB_MIB = 256  # Linux gives 16 to all USB cameras together
 _JUMBO_BYTES = 9000
 _LOSSES = {Reason.FRAME_INCOMPLETE: "incomplete", Reason.FRAME_MISSING: "missing", Reason.DROPPED: "dropped"}
 _FEWEST_PERIODS = 10
+_BURST_S = 1.0  # a stream begins with what was held back while its format was found out, all at once
 _PROC, _SYS = Path("/proc"), Path("/sys")
 
 
@@ -126,10 +127,13 @@ class _Seen:
 
 
 def _read(source: Source, seconds: float) -> _Seen:
-    seen, limit_s = _Seen(), time.monotonic() + seconds
+    seen, start_s = _Seen(), time.monotonic()
+    limit_s = start_s + seconds
     alarm = threading.Timer(seconds + 1, source.interrupt)  # a camera that waits for triggers says nothing
     alarm.start()
     while time.monotonic() < limit_s and (frame := source.read()) is not None:
+        if frame.fault is Reason.DROPPED and time.monotonic() - start_s < _BURST_S:
+            continue
         if frame.image is not None:
             seen.captured_ns.append(frame.captured_ns)
             seen.age_ms.append((time.monotonic_ns() - frame.captured_ns) / 1e6)

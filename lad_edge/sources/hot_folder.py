@@ -28,7 +28,7 @@ Version = tuple[
 class HotFolder(Waiting):
     """`dir://FOLDER?ready=stable|sentinel|rename`: image files that appear, in the order in which they become whole.
 
-    stable: size and time have not changed for `settle` seconds. sentinel: a file of the same name with `sentinel` (default .done)
+    stable: size and time have not changed for `settle` (200ms). sentinel: a file of the same name with `sentinel` (default .done)
     behind it is there. rename: writers use another name first, such as .part-1.png or part-1.png.tmp, so a name means a whole file.
     existing=take|skip: what lies there at the start. A name that is written again is a new frame.
     """
@@ -37,6 +37,8 @@ class HotFolder(Waiting):
 
     def __init__(self, uri: SourceUri) -> None:
         super().__init__()
+        if not uri.address:
+            raise UsageError("dir:// needs a folder, such as dir:///mnt/in, or dir://in in the current one")
         self.folder = Path(uri.address)
         self.name = self.folder.name
         self.ready = uri.choice("ready", "stable", "sentinel", "rename")

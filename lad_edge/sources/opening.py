@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 Size = tuple[int, int]  # width, height
 ACTIVATIONS = ("RisingEdge", "FallingEdge", "AnyEdge", "LevelHigh", "LevelLow")  # GenICam SFNC, TriggerActivation
 
-# How long a driver may stay silent. A failed read of OpenCV ends by itself earlier: it is set to a third of that.
+# How long a driver may stay silent. A failed read of an RTSP stream ends by itself earlier: OpenCV's limit is set to a quarter.
 _V4L2_SILENCE_S, _STREAM_SILENCE_S, _GENICAM_SILENCE_S = 2.0, 2.0, 1.0
+_V4L2_SLACK_S = 1.0  # for OpenCV to say that nothing came, before its process is killed
 _GENICAM_FAREWELL_S = (
     4.0  # Aravis repeats a command to a camera that is silent for 2.5 s, and another one may wait before
 )
@@ -59,12 +61,16 @@ def _pattern(uri: SourceUri, _: Size | None) -> Source:
 def _v4l2(uri: SourceUri, size: Size | None) -> Source:
     device = uri.address
     number = device.removeprefix("/dev/video")
-    request = _request(uri, uri.pair("size") or size) | {"silence": _silence_s(uri, _V4L2_SILENCE_S)}
+    uri.number("fps", 0)
+    if len(uri.options.get("format", "MJPG")) != 4:
+        raise UsageError(f"v4l2:// takes four letters for format, such as MJPG or YUYV; came '{uri.options['format']}'")
+    silence_s = math.ceil(_silence_s(uri, _V4L2_SILENCE_S))  # OpenCV counts whole seconds, and says so by itself
+    request = _request(uri, uri.pair("size") or size) | {"silence": silence_s}
     return DriverSource(
         f"camera{number}" if number.isdecimal() else device,
         "v4l2",
         request,
-        Limits(silence_s=_silence_s(uri, _V4L2_SILENCE_S)),
+        Limits(silence_s=silence_s + _V4L2_SLACK_S),
         check=lambda: check_v4l2(device),
     )
 
@@ -106,10 +112,10 @@ def _request(uri: SourceUri, size: Size | None) -> dict[str, object]:
 
 
 def _silence_s(uri: SourceUri, default: float) -> float:
-    """`#silence=5` or `?silence=5`: seconds. Raises UsageError."""
+    """`#silence=5s` or `?silence=5s`. Raises UsageError."""
     seconds = uri.number("silence", default)
     if not seconds:
-        raise UsageError(f"{uri.scheme}:// option silence is a time in seconds above 0; came 0")
+        raise UsageError(f"{uri.scheme}:// takes a time above 0 for silence, such as 2s; came 0")
     return seconds
 
 

@@ -41,7 +41,9 @@ def genicam_cameras() -> list[Found]:
             command, env=environment(), cwd="/", capture_output=True, timeout=_ANSWER_S, check=True
         )
     except subprocess.SubprocessError as exc:
-        raise SourceError(f"looking for GenICam cameras failed: {exc}; run 'arv-tool-0.8' to see more") from exc
+        raise SourceError(
+            f"looking for GenICam cameras failed: {exc}; run 'arv-camera-test-0.8' of aravis-tools to see more"
+        ) from exc
     return [
         Found("genicam", f"genicam://{camera['serial']}", f"{camera['vendor']} {camera['model']}", camera["address"])
         for camera in json.loads(asked.stdout)

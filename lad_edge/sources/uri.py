@@ -36,6 +36,7 @@ SCHEMES: Mapping[str, frozenset[str]] = {
     "pattern": frozenset({"fps", "format", "frames", "seed"}),
 }
 NETWORK = frozenset({"rtsp", "rtsps", "http", "https"})
+_PATHS = frozenset({"file", "dir"})  # their addresses may have any character
 # Options that are times → the unit of a bare number: GenICam counts in µs.
 _TIMES = {"exposure": "us", "delay": "us", "silence": "s", "settle": "s"}
 _UNIT_US = {"us": 1.0, "µs": 1.0, "ms": 1e3, "s": 1e6}
@@ -98,6 +99,8 @@ def parse(text: str) -> SourceUri:
         address, _, fragment = text.partition("#")
         return SourceUri(scheme, address, _options(scheme, fragment))
     address, _, query = rest.partition("?")
+    if scheme not in _PATHS and "#" in rest:
+        raise UsageError(f"{scheme}:// has its options behind '?', and only network streams behind '#'; came '{rest}'")
     return SourceUri(
         scheme, _device(unquote(address)) if scheme == "v4l2" else unquote(address), _options(scheme, query)
     )
@@ -123,12 +126,18 @@ def pair_of(text: str, what: str) -> tuple[int, int]:
 
 
 def _without_scheme(text: str) -> SourceUri:
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme.lower() in SCHEMES:
+        meant = redacted(f"{scheme}://{rest.lstrip('/')}")
+        raise UsageError(f"two slashes stand behind {scheme}:; did you mean {meant}?")
     if text.isdecimal() or text.startswith("/dev/"):
         return SourceUri("v4l2", _device(text), {})
     return SourceUri("file", text, {})
 
 
 def _device(address: str) -> str:
+    if not address:
+        raise UsageError("v4l2:// needs a device, such as v4l2://0 or v4l2:///dev/video0; see 'lad-edge camera list'")
     return f"/dev/video{address}" if address.isdecimal() else str(Path(address))
 
 

@@ -41,9 +41,24 @@ def test_frames_come_with_the_numbers_and_times_of_the_camera() -> None:
 
 def test_exposure_and_gain_reach_the_camera() -> None:
     with gige_camera() as camera:
-        dark = frames_of(f"{camera.uri}?exposure=3000&gain=0&fps=40&size=320x240", 3)[-1]
+        dark = frames_of(f"{camera.uri}?exposure=3ms&gain=0&fps=40&size=320x240", 3)[-1]
         bright = frames_of(f"{camera.uri}?exposure=20000&gain=0&fps=40&size=320x240", 3)[-1]
     assert np.mean(bright.image) > 2 * np.mean(dark.image) > 0
+
+
+@pytest.mark.parametrize("option", ["exposure=200s", "gain=300"])
+def test_what_the_camera_cannot_do_is_said_with_its_limit(option: str) -> None:
+    with gige_camera() as camera:
+        source = open_source(f"{camera.uri}?{option}")
+        with pytest.raises(CameraError, match="greater than allowed maximum"):
+            source.open()
+        source.close()
+
+
+def test_a_size_beyond_the_sensor_leaves_the_camera_as_it_is_for_the_gate_to_refuse() -> None:
+    with gige_camera() as camera:
+        (frame,) = frames_of(f"{camera.uri}?size=5000x5000", 1)
+    assert np.shape(frame.image) == (512, 512)
 
 
 def test_one_software_trigger_is_one_picture() -> None:

@@ -20,7 +20,7 @@ PNG = cv2.imencode(".png", tiny.good_picture(1))[1].tobytes()
 
 
 def test_a_file_that_is_still_written_waits_until_it_is_whole(tmp_path: Path) -> None:
-    with watching(f"dir://{tmp_path}?ready=stable&settle=0.3") as watched:
+    with watching(f"dir://{tmp_path}?ready=stable&settle=300ms") as watched:
         with (tmp_path / "a.png").open("wb") as file:
             for start in range(0, len(PNG), len(PNG) // 4):
                 file.write(PNG[start : start + len(PNG) // 4])

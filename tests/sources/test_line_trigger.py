@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from line_camera import LineCamera, line_camera
+from line_camera_program import CONTINUOUS, DELAY_REGISTER, EXPOSURE_AUTO_REGISTER, GAIN_AUTO_REGISTER, OFF
 from scripted import CollectingSink
 from test_line_on_cameras import Running, judged
 from tiny import HEIGHT, WIDTH
@@ -57,6 +58,34 @@ def test_an_input_that_the_camera_does_not_have_is_named_with_those_that_it_has(
         with pytest.raises(SourceError, match=message):
             source.open()
         source.close()
+
+
+@pytest.mark.parametrize(("delay", "microseconds"), [("200us", 200), ("1.5ms", 1500), ("70", 70)])
+def test_a_delay_behind_the_edge_reaches_the_camera(tmp_path: Path, delay: str, microseconds: int) -> None:
+    with line_camera(tmp_path) as camera, watching(f"{camera.uri}?trigger=line&delay={delay}&{SIZE}") as watched:
+        assert watched.capture.opened.wait(20)
+        assert camera.read(DELAY_REGISTER) == microseconds
+        camera.edge()
+        watched.good()
+
+
+@pytest.mark.parametrize(
+    ("option", "register", "other"),
+    [
+        ("exposure=2ms", EXPOSURE_AUTO_REGISTER, GAIN_AUTO_REGISTER),
+        ("gain=3", GAIN_AUTO_REGISTER, EXPOSURE_AUTO_REGISTER),
+    ],
+)
+def test_the_automatic_of_what_is_named_is_turned_off_and_no_other(
+    tmp_path: Path, option: str, register: int, other: int
+) -> None:
+    with line_camera(tmp_path) as camera:
+        camera.write(register, CONTINUOUS)
+        camera.write(other, CONTINUOUS)
+        assert camera.read(register) == CONTINUOUS
+        with watching(f"{camera.uri}?trigger=line&{option}&{SIZE}") as watched:
+            assert watched.capture.opened.wait(20)
+            assert (camera.read(register), camera.read(other)) == (OFF, CONTINUOUS)
 
 
 def test_words_for_an_input_need_the_trigger_to_be_there() -> None:

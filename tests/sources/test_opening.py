@@ -21,6 +21,7 @@ from lad_edge.sources.opening import open_source
 from lad_edge.sources.pattern import Pattern
 from lad_edge.sources.source import Source
 from lad_edge.sources.uri import parse, redacted
+from lad_edge.sources.worker.opencv import V4l2Driver
 from lad_edge.values import Frame, Reason
 
 FRAMES = 20
@@ -157,7 +158,18 @@ def test_a_scheme_outside_the_list_is_refused(text: str) -> None:
         ("pattern://64", "WIDTHxHEIGHT"),
         ("pattern://64x64?fps=fast", "number of at least 0"),
         ("gst://", "needs a pipeline"),
-        ("v4l2://0?silence=0", "above 0"),
+        ("v4l2://0?silence=0s", "above 0 for silence"),
+        ("genicam://1?exposure=2m", "a time such as 5ms for exposure; came '2m'"),
+        ("genicam://1?exposure=auto", "a time such as 5ms for exposure; came 'auto'"),
+        ("dir://x?settle=-1s", "a time such as 5ms for settle; came '-1s'"),
+        ("v4l2://0?fps=fast", "number of at least 0 for fps"),
+        ("v4l2://0?format=MJPEG", "four letters for format, such as MJPG or YUYV; came 'MJPEG'"),
+        ("v4l2://", "needs a device"),
+        ("dir://", "needs a folder"),
+        ("genicam:SN-1", "did you mean genicam://SN-1"),
+        ("rtsp:/user:secret@h/s", r"did you mean rtsp://\*\*\*@h/s"),
+        ("genicam://SN-1#exposure=2ms", r"options behind '\?'"),
+        ("v4l2://0#fps=30", r"options behind '\?'"),
     ],
 )
 def test_a_wrong_word_is_answered_with_the_right_one(text: str, near: str) -> None:
@@ -192,6 +204,40 @@ def test_what_a_uri_says_is_read_as_it_is_written() -> None:
     assert (uri.address, uri.number("exposure", 0), uri.pair("size")) == ("Aravis-GVC 01", 5000, (640, 480))
     assert parse("gst://filesrc location=/a?b#c ! decodebin").address == "filesrc location=/a?b#c ! decodebin"
     assert parse("rtsp://h/s?channel=1#silence=5").address == "rtsp://h/s?channel=1"
+
+
+@pytest.mark.parametrize(
+    ("text", "option", "value"),
+    [
+        ("genicam://1?exposure=2ms", "exposure", 2000.0),
+        ("genicam://1?exposure=2.5ms", "exposure", 2500.0),
+        ("genicam://1?exposure=800us", "exposure", 800.0),
+        ("genicam://1?exposure=800µs", "exposure", 800.0),
+        ("genicam://1?exposure=800", "exposure", 800.0),
+        ("genicam://1?trigger=line&delay=1ms", "delay", 1000.0),
+        ("genicam://1?silence=1500ms", "silence", 1.5),
+        ("rtsp://h/s#silence=2s", "silence", 2.0),
+        ("http://h/s#silence=0.5", "silence", 0.5),
+        ("dir://in?settle=200ms", "settle", 0.2),
+    ],
+)
+def test_a_time_is_read_with_its_unit(text: str, option: str, value: float) -> None:
+    assert parse(text).number(option, 0) == pytest.approx(value)
+
+
+def test_a_v4l2_camera_is_waited_for_as_long_as_its_address_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "10")
+    source = open_source("v4l2://0?silence=2500ms")
+    assert isinstance(source, DriverSource)
+    V4l2Driver(dict(source.process.request))
+    assert os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"] == "3"  # OpenCV takes whole seconds
+    assert source.limits.silence_s > 3
+
+
+def test_a_folder_may_have_any_character_in_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "shift #1"
+    folder.mkdir()
+    open_source(f"dir://{folder}?ready=rename").open()
 
 
 def test_a_file_url_is_a_file(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_motion_jpeg_comes_whole_and_in_order() -> None:
 
 
 def test_a_motion_jpeg_camera_that_stalls_is_lost() -> None:
-    with serving(frames=2) as server, watching(f"{server.url}#silence=0.3") as watched:
+    with serving(frames=2) as server, watching(f"{server.url}#silence=300ms") as watched:
         watched.good()
         lost = watched.lost()
         assert "secret" not in lost.fault_detail + lost.source

@@ -119,7 +119,9 @@ class GenicamDriver:
         by_serial = wanted and "." not in wanted and wanted != self._camera.get_device_id()
         if by_serial and serial != wanted and not wanted.endswith(f"-{serial}"):
             raise DriverError(
-                f"at {self._seen_at or self._wanted} answers the camera {serial}, not {wanted}", "WRONG_CAMERA"
+                f"at {self._seen_at or self._wanted} answers the camera {serial}, not {wanted}; plug in the right one, or correct "
+                "the serial number",
+                "WRONG_CAMERA",
             )
         device = self._camera.get_device()
         if self._camera.is_gv_device() and not device.is_controller():
@@ -133,22 +135,34 @@ class GenicamDriver:
         camera, options = self._camera, self._options
         with suppress(GLib.Error):
             camera.stop_acquisition()  # a program that was killed may have left it running
+        camera.set_range_check_policy(
+            Aravis.RangeCheckPolicy.ENABLE
+        )  # else a camera takes its nearest value, or nonsense
         if "format" in options:
             camera.set_pixel_format_from_string(options["format"])
         if self._size:
             x, _, y = options.get("offset", "0x0").partition("x")
             with suppress(GLib.Error):  # a camera that cannot is refused by the gate, with both sizes
                 camera.set_region(int(x), int(y), *self._size)
-        if "exposure" in options:
-            camera.set_exposure_time(float(options["exposure"]))
-        if "gain" in options:
-            camera.set_gain(float(options["gain"]))
+        self._set_brightness()
         self._set_trigger(options.get("trigger", "off"))
         if camera.is_gv_device():
             with suppress(GLib.Error):
                 camera.get_device().set_integer_feature_value("GevHeartbeatTimeout", _HEARTBEAT_MS)
             with suppress(GLib.Error):
                 self._set_packets(options.get("packet"))
+
+    def _set_brightness(self) -> None:
+        """Exposure and gain; the camera's own automatic would change them again, and is turned off."""
+        camera, options = self._camera, self._options
+        if "exposure" in options:
+            if camera.is_exposure_auto_available():
+                camera.set_exposure_time_auto(Aravis.Auto.OFF)
+            camera.set_exposure_time(float(options["exposure"]))
+        if "gain" in options:
+            if camera.is_gain_auto_available():
+                camera.set_gain_auto(Aravis.Auto.OFF)
+            camera.set_gain(float(options["gain"]))
 
     def _set_trigger(self, trigger: str) -> None:
         """software: a picture for each `trigger`; line: for each edge at the input `line` (Line1); off: at the rate `fps`."""

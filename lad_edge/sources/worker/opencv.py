@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 # Read by OpenCV when it is imported. FFmpeg's own lines would show URLs with their passwords.
 os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"
-os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"] = "1"  # s without a picture; OpenCV's default is 10
 
 import cv2
 import numpy as np
@@ -80,11 +79,13 @@ class _OpenCvDriver:
 
 
 class V4l2Driver(_OpenCvDriver):
-    """A camera of this machine by its device file; request: address, size, options fps and format (FOURCC)."""
+    """A camera of this machine by its device file; request: address, size, silence in whole s, options fps and format (FOURCC)."""
 
     def __init__(self, request: dict[str, Any]) -> None:
         super().__init__()
         self.name, self._size, self._options = request["address"], request["size"], request["options"]
+        # Without a picture for that long, `grab` fails; OpenCV reads it at its first wait, and would wait for 10 s.
+        os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"] = str(request["silence"])
 
     def open(self) -> str:
         """Opens the device. Raises DriverError."""
