@@ -46,9 +46,10 @@ def reload(
                 if name in fresh
             ]
         except (LadEdgeError, OSError) as exc:
-            notice(f"reload refused, everything goes on as it was: {exc}")
-            for station in lines.running.values():
-                station.trial.refuse(str(exc))
+            _refuse(lines, str(exc), notice)
+            return
+        except Exception as exc:  # what breaks down while it opens must not take the running lines with it (F30)
+            _refuse(lines, f"{type(exc).__name__}: {exc}", notice)
             return
         if_it_fails.pop_all()
     left = sorted(_left_alone(lines.told, fresh))
@@ -57,6 +58,12 @@ def reload(
             notice(f"{each.station.args.name}: {text}".lstrip(": "))
     if left:
         notice(f"changed too, but taken over by a restart alone: {', '.join(left)}")
+
+
+def _refuse(lines: Lines, why: str, notice: Notice) -> None:
+    notice(f"reload refused, everything goes on as it was: {why}")
+    for station in lines.running.values():
+        station.trial.refuse(why)
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ def unit_text(name: str, config: Path, user: str, networks: list[str], output: s
 
 
 def _program() -> str:
-    """This very lad-edge: the PATH of sudo knows no virtual environment. Raises UsageError."""
+    """The lad-edge that runs now: the PATH of sudo knows no virtual environment. Raises UsageError."""
     beside = Path(sys.executable).with_name("lad-edge")
     found = str(beside) if beside.exists() else shutil.which("lad-edge")
     if found is None:

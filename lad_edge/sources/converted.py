@@ -41,7 +41,7 @@ class Converted:
         if frame is None or frame.image is None:
             return frame
         code = _CONVERSIONS.get((frame.pixel_format, self.pixel_format))
-        if code is None:  # equal already, or nothing that the gate should let pass
+        if code is None or frame.image.ndim < 2:  # equal already, or nothing that the gate should let pass
             return frame
         return replace(frame, image=cv2.cvtColor(frame.image, code), pixel_format=self.pixel_format)
 

@@ -134,7 +134,10 @@ class Health:
 
     def _watch(self) -> None:
         while not self._ended.wait(_PERIOD_S):
-            self.look()
+            try:
+                self.look()
+            except Exception as exc:  # a thread that dies silently would leave what it saw last standing for ever
+                self.troubles = (Trouble(Reason.INTERNAL, "health", f"{type(exc).__name__}: {exc}"),)
 
     def _of_line(self) -> Iterator[Trouble]:
         line = self._line

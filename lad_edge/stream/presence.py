@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -63,6 +64,9 @@ class Presence(Trigger):
         self._best: Sight | None = None
         self._rests: Sight | None = None  # the first in which the part was where it is now
         self._nearest, self._given = math.inf, False  # off, of the sights that are as whole as the best
+        self._size: tuple[int, int] | None = (
+            None  # height and width of the pictures in which the empty place was learnt
+        )
 
     @property
     def ready(self) -> bool:
@@ -73,6 +77,9 @@ class Presence(Trigger):
         """A part if its best picture is known by now."""
         if frame.image is None:
             return self.parts.put(frame) if frame.fault is Reason.CAMERA_LOST else not self.parts.closed
+        if problem := self._problem(frame.image):
+            return self._refuse(frame, problem)
+        self.trouble = ""
         cells = self._cells(frame.image)
         if not self.ready:
             self._learn(cells)
@@ -81,6 +88,26 @@ class Presence(Trigger):
         if sight is None:
             return self._left(cells)
         return self._seen(sight)
+
+    def _problem(self, image: NDArray[np.generic]) -> str:
+        """Why nobody can see in this picture whether a part is there; "" = one can."""
+        height, width, *_ = (*image.shape, 0)
+        x, y, place_width, place_height = self.place or (0, 0, width, height)
+        if image.ndim < 2 or x + place_width > width or y + place_height > height:
+            return f"the place {self.place or 'of parts'} does not fit into a picture of {image.shape}"
+        self._size = self._size or (height, width)
+        if self._size != (height, width):
+            return f"the empty place was learnt in {self._size[1]}×{self._size[0]} px, came {width}×{height}"
+        return ""
+
+    def _refuse(self, frame: Frame, problem: str) -> bool:
+        """One record for all such pictures, and a trouble as long as they come: parts go by unseen (reliability.md F5)."""
+        told, self.trouble = self.trouble == problem, problem
+        goes_on = self._part_is_over()
+        if told:
+            return goes_on
+        detail = f"{problem}: set the camera as it was, or start the line again"
+        return self.parts.put(replace(frame, image=None, fault=Reason.FRAME_FORMAT, fault_detail=detail))
 
     def _cells(self, image: NDArray[np.generic]) -> NDArray[np.float32]:
         if self.place is not None:
@@ -126,9 +153,14 @@ class Presence(Trigger):
         return rest_s >= (_REST_S if sight.inside else _CUT_OFF_REST_S)
 
     def _left(self, cells: NDArray[np.float32]) -> bool:
+        goes_on = self._part_is_over()
+        self._empty += _FORGETTING * (cells - self._empty)
+        return goes_on
+
+    def _part_is_over(self) -> bool:
+        """It gives its picture if it has not; the next one may come."""
         goes_on = self._give() if self._best is not None and not self._given else not self.parts.closed
         self._best, self._rests, self._given = None, None, False
-        self._empty += _FORGETTING * (cells - self._empty)
         return goes_on
 
     def _give(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import socket
@@ -18,6 +19,9 @@ from background import wait_for
 from tiny import good_picture
 
 from lad_edge.cli import main
+from lad_edge.cli.lines import Lines
+from lad_edge.cli.reloading import reload
+from lad_edge.stream.stopping import StopSignal
 
 WAIT_S = 60.0
 
@@ -127,6 +131,18 @@ def test_a_reload_that_is_bad_is_refused_and_the_line_goes_on(config: Path, tmp_
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
     assert {record["verdict"] for record in records(tmp_path / "side.jsonl") if record["score"] is not None} == {"OK"}
+
+
+def test_a_reload_that_breaks_down_is_refused_like_a_bad_one() -> None:
+    """An engine may fail to open in ways that nobody has named; the lines that run are not to hear of it."""
+    lines = Lines([], StopSignal(), lambda _args, _show: None)
+    told: list[str] = []
+
+    def again() -> list[argparse.Namespace]:
+        raise RuntimeError("scripted: a library fell over")
+
+    reload(lines, again, lambda _args, _live: None, told.append)  # type: ignore[arg-type, return-value]
+    assert told == ["reload refused, everything goes on as it was: RuntimeError: scripted: a library fell over"]
 
 
 def test_a_reload_of_a_file_with_a_typing_error_is_refused_too(config: Path, tmp_path: Path) -> None:

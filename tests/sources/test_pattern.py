@@ -68,3 +68,18 @@ def test_a_bayer_pattern_becomes_the_colour_that_it_shows(name: str, first_pixel
     converted = Converted(Bayer(), "bgr8").read()  # type: ignore[arg-type]
     assert converted is not None
     np.testing.assert_array_equal(np.asarray(converted.image)[8, 8], [40, 120, 200])
+
+
+@pytest.mark.parametrize("pixel_format", ["bayer_rg8", "rgb8", "mono8"])
+def test_bytes_that_lost_their_geometry_are_not_made_a_picture_of_one_row(pixel_format: str) -> None:
+    """OpenCV takes them for one, and an engine for pictures of any size would judge it."""
+
+    class Cut:
+        name, live, free_running = "cut", True, True
+
+        def read(self) -> Frame:
+            return Frame(0, "1", np.zeros(999, np.uint8), pixel_format, 0, 0)
+
+    converted = Converted(Cut(), "bgr8").read()  # type: ignore[arg-type]
+    assert converted is not None
+    assert converted.pixel_format == pixel_format

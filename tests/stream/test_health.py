@@ -142,6 +142,24 @@ def test_its_own_thread_looks(watched: Watched) -> None:
         time.sleep(0.01)
 
 
+def test_an_output_whose_state_cannot_be_asked_is_a_trouble_until_it_can(watched: Watched) -> None:
+    def broken() -> list[Output]:
+        raise KeyError("scripted: a fault in the code of an output")
+
+    def seen(status: str) -> bool:
+        limit_s = time.monotonic() + 20.0
+        while watched.health.status != status and time.monotonic() < limit_s:
+            time.sleep(0.01)
+        return watched.health.status == status
+
+    watched.opened()
+    watched.health.states = broken
+    assert seen("live")
+    assert watched.health.troubles[0].where == "health"
+    watched.health.states = list
+    assert seen("ready")
+
+
 def test_parts_that_nobody_judged_carry_warnings_too(watched: Watched) -> None:
     watched.opened()
     watched.states = [Output("csv:x", ("DISK_LOW",))]

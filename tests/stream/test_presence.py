@@ -32,11 +32,17 @@ def passing(start: int = -SIDE, step: int = 20) -> list[Frame]:
     return [belt(left, 1000 + left) for left in range(start, WIDTH, step)]
 
 
+def unjudged(part: Part, reason: Reason, detail: str) -> Result:
+    return Result(part.seq, "", Verdict.UNKNOWN, (reason,), 0, 0, detail=detail)
+
+
+@pytest.fixture
+def trigger() -> Presence:
+    return Presence(Parts(100, unjudged, wait_when_full=False))
+
+
 def taken(frames: Iterable[Frame], place: tuple[int, int, int, int] | None = None, fps: float = 20.0) -> list[str]:
     """Ids of the pictures that became parts."""
-
-    def unjudged(part: Part, reason: Reason, detail: str) -> Result:
-        return Result(part.seq, "", Verdict.UNKNOWN, (reason,), 0, 0, detail=detail)
 
     parts = Parts(100, unjudged, wait_when_full=False)
     trigger = Presence(parts, place)
@@ -99,3 +105,38 @@ def test_colour_is_looked_at_as_grey() -> None:
 @pytest.mark.parametrize("learnt", [0, 12])
 def test_a_lost_camera_is_one_record(learnt: int) -> None:
     assert taken([*empty(learnt), lost()]) == ["lost"]
+
+
+def cut(picture: Frame, size: tuple[int, ...]) -> Frame:
+    """Of another size than the camera's; of one dimension: rows that lost their geometry on the way."""
+    assert picture.image is not None
+    return replace(picture, image=np.resize(picture.image, size), frame_id="cut")
+
+
+@pytest.mark.parametrize("size", [(HEIGHT // 2, WIDTH), (HEIGHT, WIDTH - 8), (1000,), (16, 16)])
+@pytest.mark.parametrize("place", [None, (40, 40, 240, 160)])
+def test_a_camera_that_changes_its_size_is_one_record_and_parts_are_seen_again_afterwards(
+    size: tuple[int, ...], place: tuple[int, int, int, int] | None
+) -> None:
+    changed = [cut(picture, size) for picture in passing()]
+    middle = str((WIDTH - SIDE) // 2)
+    assert taken([*empty(12), *changed, *empty(2), *passing(), *empty(1)], place) == ["cut", middle]
+
+
+def test_a_part_in_sight_has_its_record_when_the_camera_changes() -> None:
+    half_way = passing()[:8]
+    seen, refused = taken([*empty(12), *half_way, cut(belt(None, 0), (10, 10))])
+    assert seen == half_way[-1].frame_id
+    assert refused == "cut"
+
+
+def test_while_pictures_do_not_fit_the_trigger_is_in_trouble(trigger: Presence) -> None:
+    for picture in empty(12):
+        trigger.put(picture)
+    trigger.put(cut(belt(None, 0), (10, 10)))
+    assert "learnt in 320×240 px, came 10×10" in trigger.trouble
+    part = trigger.parts.take(0)
+    assert part is not None
+    assert part.frame().fault is Reason.FRAME_FORMAT
+    trigger.put(belt(None, 1))
+    assert trigger.trouble == ""
