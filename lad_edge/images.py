@@ -168,12 +168,19 @@ def _end_of_scan(data: bytes, start: int) -> int:
     return found.start()
 
 
+_PACKED = (1, 2, 4, 5)  # BI_RLE8, BI_RLE4, BI_JPEG, BI_PNG
+
+
 def _check_bmp(data: bytes) -> Size:
     """Header sizes against the file's length (Microsoft BITMAPINFOHEADER)."""
     announced, pixels_at = struct.unpack_from("<I4xI", data, 2)
-    width, height, _, bits, packing, packed_bytes = struct.unpack_from("<iiHHII", data, 18)
+    width, height, _, bits, packing = struct.unpack_from("<iiHHI", data, 18)
+    if packing in _PACKED:
+        raise ValueError(
+            "its pixels are packed, and packed ones may end early without a trace; save it unpacked or as PNG"
+        )
     stride = (width * bits + 31) // 32 * 4
-    needed = pixels_at + (packed_bytes if packing in (1, 2, 4, 5) else stride * abs(height))
+    needed = pixels_at + stride * abs(height)
     if len(data) < max(announced, needed):
         raise ValueError(f"{max(announced, needed)} bytes announced, {len(data)} there")
     return width, abs(height)

@@ -134,10 +134,14 @@ class Health:
 
     def _watch(self) -> None:
         while not self._ended.wait(_PERIOD_S):
-            try:
-                self.look()
-            except Exception as exc:  # a thread that dies silently would leave what it saw last standing for ever
-                self.troubles = (Trouble(Reason.INTERNAL, "health", f"{type(exc).__name__}: {exc}"),)
+            self._look_whatever_happens()
+
+    def _look_whatever_happens(self) -> None:
+        """A thread that dies silently would leave what it saw last standing for ever."""
+        try:
+            self.look()
+        except Exception as exc:  # of an output, which everybody else can do without
+            self.troubles = (Trouble(Reason.INTERNAL, "health", f"{type(exc).__name__}: {exc}"),)
 
     def _of_line(self) -> Iterator[Trouble]:
         line = self._line

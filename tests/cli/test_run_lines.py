@@ -135,13 +135,14 @@ def test_a_reload_that_is_bad_is_refused_and_the_line_goes_on(config: Path, tmp_
 
 def test_a_reload_that_breaks_down_is_refused_like_a_bad_one() -> None:
     """An engine may fail to open in ways that nobody has named; the lines that run are not to hear of it."""
-    lines = Lines([], StopSignal(), lambda _args, _show: None)
     told: list[str] = []
 
     def again() -> list[argparse.Namespace]:
         raise RuntimeError("scripted: a library fell over")
 
-    reload(lines, again, lambda _args, _live: None, told.append)  # type: ignore[arg-type, return-value]
+    with StopSignal() as stop:
+        lines = Lines([], stop, lambda _args, _show: None)
+        reload(lines, again, lambda _args, _live: None, told.append)  # type: ignore[arg-type, return-value]
     assert told == ["reload refused, everything goes on as it was: RuntimeError: scripted: a library fell over"]
 
 

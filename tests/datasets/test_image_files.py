@@ -165,3 +165,14 @@ def test_missing_files_and_folders_are_data_errors(tmp_path):
         read_image(tmp_path / "gone.png")
     with pytest.raises(DataError, match="cannot read"):
         read_image(tmp_path)
+
+
+@pytest.mark.parametrize(("packing", "bits"), [(1, 8), (2, 4)])
+def test_a_packed_bmp_is_refused_as_its_missing_rows_would_be_black(packing: int, bits: int) -> None:
+    palette = bytes(4 << bits)
+    rows = bytes([64, 7, 0, 0]) * 30 + b"\0\1"  # 30 of 64 rows, then the end
+    start = 54 + len(palette)
+    header = struct.pack("<IiiHHIIiiII", 40, 64, 64, 1, bits, packing, len(rows), 0, 0, 1 << bits, 0)
+    file = b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, start) + header + palette + rows
+    with pytest.raises(DataError, match="packed"):
+        decode_image(file, "part.bmp")
