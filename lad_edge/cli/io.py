@@ -177,13 +177,13 @@ def _try_output(uri: str) -> tuple[str, dict[str, object]]:
     """Delivers one record. Raises UsageError, DeliveryError."""
     from lad_edge.outputs.address import NETWORK, parse
     from lad_edge.outputs.ledger import Stored
-    from lad_edge.outputs.opening import OUTPUTS
+    from lad_edge.outputs.opening import GUESTS
 
     address = parse(uri)
     if address.scheme not in NETWORK:
         raise UsageError(f"io test tries {', '.join((*_BUSES, *sorted(NETWORK)))}; files need no test: came '{uri}'")
     origin = Origin(safe_id(socket.gethostname()), "io-test", uuid4().hex)
-    output = OUTPUTS[address.scheme](address.filled(origin), origin)
+    output = GUESTS[address.scheme](address.filled(origin), origin)
     start_s = time.perf_counter()
     try:
         output.open()

@@ -67,7 +67,7 @@ class MqttOutput:
         self._drive(lambda: not self._problem, time.monotonic() + ANSWER_S)
         if self._problem:
             raise self._failure(f"the broker does not let us in: {self._problem}")
-        self._publish([(self._state_topic(), "online", True)])
+        self._publish(self._state("online"))
         self._publish([self._message(record) for record in self._doubted()])
 
     def deliver(self, records: Sequence[Stored]) -> None:
@@ -91,7 +91,8 @@ class MqttOutput:
         if client is None:
             return
         if not self._problem:
-            client.publish(self._state_topic(), "offline", qos=1, retain=True)
+            for topic, text, keep in self._state("offline"):
+                client.publish(topic, text, qos=1, retain=keep)
             client.disconnect()
             client.loop(_POLL_S)
         if (connection := client.socket()) is not None:
@@ -134,7 +135,8 @@ class MqttOutput:
     def _new_client(self) -> paho.Client:
         client = self._broker.client()
         client.on_connect, client.on_publish = self._on_connect, self._on_publish
-        client.will_set(self._state_topic(), "offline", qos=1, retain=True)
+        for topic, text, keep in self._state("offline"):
+            client.will_set(topic, text, qos=1, retain=keep)
         return client
 
     def _on_connect(self, _client: object, _data: object, _flags: object, reason: Any, _properties: object) -> None:
@@ -159,11 +161,19 @@ class MqttOutput:
         path = self._filled(record.record["device_id"], record.record["camera_id"])
         return f"{path}/result", record.line, False
 
-    def _state_topic(self) -> str:
-        return f"{self._filled(self._origin.device_id, self._origin.camera_id)}/state"
+    def _state(self, text: str) -> list[tuple[str, str, bool]]:
+        """What it says of itself, as messages."""
+        return [(f"{self._filled(self._origin.device_id, self._origin.camera_id)}/state", text, True)]
 
     def _filled(self, device_id: str, camera_id: str) -> str:
         return self._path.replace("{device}", safe_id(device_id)).replace("{camera}", safe_id(camera_id))
+
+
+class MqttGuest(MqttOutput):
+    """Delivers to the topics of a line that may be running: what that line says of itself stays."""
+
+    def _state(self, text: str) -> list[tuple[str, str, bool]]:  # noqa: ARG002 - it has none
+        return []
 
 
 def broker_of(address: Address, client_id: str = "") -> Broker:

@@ -53,6 +53,12 @@ def _mqtt(address: Address, origin: Origin) -> Output:
     return MqttOutput(address, origin)
 
 
+def _mqtt_guest(address: Address, origin: Origin) -> Output:
+    from lad_edge.outputs.mqtt import MqttGuest
+
+    return MqttGuest(address, origin)
+
+
 def _webhook(address: Address, _origin: Origin) -> Output:
     from lad_edge.outputs.webhook import WebhookOutput
 
@@ -68,6 +74,8 @@ OUTPUTS: Mapping[str, Callable[[Address, Origin], Output]] = {
     "mqtt": _mqtt,
     "mqtts": _mqtt,
 }
+# The same for somebody who tries an address, perhaps beside the line that delivers to it.
+GUESTS: Mapping[str, Callable[[Address, Origin], Output]] = {**OUTPUTS, "mqtt": _mqtt_guest, "mqtts": _mqtt_guest}
 
 
 def check(texts: Sequence[str], origin: Origin) -> None:

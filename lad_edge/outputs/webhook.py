@@ -28,6 +28,7 @@ _MOST_ANSWER_BYTES = 1 << 16
 _REFUSED = frozenset(
     {400, 413, 415, 422}
 )  # about this record; every other failure is about the server or the way there
+_NOT_LET_IN = frozenset({401, 403})
 
 
 class WebhookOutput:
@@ -114,4 +115,6 @@ def _secret(address: Address) -> bytes:
 def _advice(status: int, reason: str) -> str:
     if 300 <= status < 400:
         return f"HTTP {status} {reason}: redirects are not followed; give the address that it points to"
+    if status in _NOT_LET_IN:
+        return f"HTTP {status} {reason}: the server does not let us in; check secret-file, cert and key"
     return f"HTTP {status} {reason}"

@@ -14,6 +14,7 @@ import trustme
 from broker import MOSQUITTO, Broker, Gate, Subscriber, needs_broker, running_broker
 from outbox_samples import ORIGIN, fill, frame, open_outbox, quiet, results, until
 
+from lad_edge.cli import main
 from lad_edge.errors import UsageError
 from lad_edge.outputs.address import parse
 from lad_edge.outputs.delivery import Delivery
@@ -57,6 +58,19 @@ def test_records_arrive_in_order_once_and_are_not_retained(
     late = Subscriber(broker.port)
     until(lambda: late.messages == [("line3/camera0/state", "offline", True)])
     late.stop()
+
+
+def test_whoever_tries_the_address_of_a_running_line_leaves_its_state_as_it_is(
+    broker: Broker, subscriber: Subscriber, outbox: Outbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = f"mqtt://127.0.0.1:{broker.port}/line3"
+    delivery = deliver(outbox, address)
+    until(lambda: subscriber.states() == ["online"])
+    assert main(["io", "test", address]) == 0
+    until(lambda: [record["frame_id"] for record in subscriber.records()] == ["io-test"])
+    assert subscriber.states() == ["online"]
+    assert delivery.stop()
+    assert f"{address} works" in capsys.readouterr().out
 
 
 def test_a_frozen_broker_is_noticed_and_gets_everything_afterwards(

@@ -132,12 +132,15 @@ def test_a_record_that_the_server_will_never_take_is_passed_over_and_counted(
     assert delivery.stop()
 
 
-def test_a_redirect_is_not_followed_and_told(receiver: Receiver, outbox: Outbox) -> None:
-    receiver.answer = lambda record: 307
+@pytest.mark.parametrize(("status", "advice"), [(307, "redirects are not followed"), (401, "check secret-file")])
+def test_what_a_person_has_to_mend_is_told_and_nothing_goes_elsewhere(
+    receiver: Receiver, outbox: Outbox, status: int, advice: str
+) -> None:
+    receiver.answer = lambda record: status
     delivery = deliver(outbox, receiver.url)
     fill(outbox, 1, 1)
     until(lambda: delivery.health().failures)
-    assert "redirects are not followed" in delivery.health().detail
+    assert advice in delivery.health().detail
     assert set(receiver.paths) == {"/hook"}
     assert delivery.stop()
 
