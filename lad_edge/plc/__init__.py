@@ -24,9 +24,9 @@ def check(texts: Sequence[str]) -> None:
     for number, text in enumerate(texts):
         address = uris.parse(text)
         if address.scheme == "opcua":
-            from lad_edge.plc.opcua_security import read_users
+            from lad_edge.plc.opcua_security import check_access
 
-            read_users(address)
+            check_access(address)
         else:
             from lad_edge.plc import modbus  # noqa: F401 - that it can be imported is what is asked
 

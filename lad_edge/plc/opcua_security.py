@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import os
 import socket
@@ -61,6 +62,12 @@ class Users:
         return User(role=UserRole.User, name=username) if admitted else None
 
 
+def check_access(address: PlcAddress) -> None:
+    """Reads all that the options name and serves nothing. Raises UsageError."""
+    read_users(address)
+    asyncio.run(_validator(address.trust))
+
+
 def read_users(address: PlcAddress) -> dict[str, str]:
     """NAME:PASSWORD lines of a file that nobody else can read. Raises UsageError, also for an open door off this machine."""
     if address.users is None:
@@ -68,6 +75,8 @@ def read_users(address: PlcAddress) -> dict[str, str]:
             raise UsageError(
                 f"{address} is open to others: it needs ?users=FILE with NAME:PASSWORD lines, or 127.0.0.1"
             )
+        if address.trust is not None:
+            raise UsageError(f"{address}: trust= is for clients with users: add users=FILE, or leave it out")
         return {}
     try:
         mode, lines = address.users.stat().st_mode, address.users.read_text(encoding="utf-8").splitlines()
@@ -102,7 +111,12 @@ async def _validator(trust: Path | None) -> CertificateValidator:
     if not trust.is_dir():
         raise UsageError(f"--plc opcua: trust={trust} is no folder of certificates (.der or .pem)")
     store = TrustStore([trust], [])
-    await store.load()
+    try:
+        await store.load()
+    except (OSError, ValueError) as exc:
+        raise UsageError(
+            f"--plc opcua: trust={trust} takes certificates of clients (.der or .pem), one at least: {exc}"
+        ) from exc
     options = CertificateValidatorOptions.BASIC_VALIDATION | CertificateValidatorOptions.TRUSTED
     return CertificateValidator(options | CertificateValidatorOptions.PEER_CLIENT, store)
 
