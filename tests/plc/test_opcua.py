@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from stations import WAIT_S, Station, station, wait_for
 from lad_edge import bundle as bundles
 from lad_edge.errors import SinkError, UsageError
 from lad_edge.inspector import Inspector, Options
-from lad_edge.plc import open_display, open_plc
+from lad_edge.plc import check, open_display, open_plc
 from lad_edge.plc.opcua_client import connect, examine
 from lad_edge.plc.opcua_security import APPLICATION_URI, own_certificate
 from lad_edge.plc.uri import parse
@@ -101,6 +102,18 @@ def test_a_part_is_triggered_shown_and_acknowledged(running: Station) -> None:
 
     with_client(running.plc.port, use)
     assert running.records.results[-1].part_id == "tray-17"
+
+
+def test_the_page_names_each_node_and_each_method(running: Station) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "outputs" / "opcua.md").read_text()
+    cells = re.findall(r"^\| (`[A-Z][^|]*)\|", page.partition("## Nodes")[2].partition("## When")[0], re.MULTILINE)
+    shown: set[str] = set()
+
+    async def use(plant: Plant) -> None:
+        shown.update([(await child.read_browse_name()).Name for child in await plant.node("").get_children()])
+
+    with_client(running.plc.port, use)
+    assert set(re.findall(r"`([A-Za-z]+)", " ".join(cells))) == shown
 
 
 def test_a_trigger_while_busy_is_refused_counted_and_uncertain(running: Station) -> None:
@@ -261,6 +274,22 @@ def test_users_with_a_trusted_certificate_come_in_and_nobody_else(
         assert examine(parse(f"opcua://127.0.0.1:{closed.plc.port}{known}"), 0.6)["heartbeat"] == "moves"
         assert closed.line.parts.triggered == 1
     assert key.stat().st_mode & 0o077 == 0
+
+
+def test_trust_that_lets_nobody_in_is_refused(users: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "plc1.der").write_text("no certificate")
+    for folder in ("empty", "text", "missing"):
+        with pytest.raises(UsageError, match=f"trust={tmp_path / folder} "):
+            check([f"opcua://0.0.0.0?users={users}&trust={tmp_path / folder}"])
+        with pytest.raises(UsageError, match=f"trust={tmp_path / folder} "):
+            open_plc(f"{LOOPBACK}?users={users}&keys={tmp_path}&trust={tmp_path / folder}", Beats(), print)
+
+
+def test_trust_without_users_is_refused_as_nobody_would_be_kept_out(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="add users=FILE"):
+        check([f"{LOOPBACK}?trust={tmp_path}"])
 
 
 def test_an_open_door_for_others_is_refused() -> None:
