@@ -18,7 +18,6 @@ import lad_edge
 from lad_edge import bundle
 from lad_edge.backbones.pdn import PDN_SIZES, Pdn
 from lad_edge.cli import main
-from lad_edge.datasets.synthetic import generate
 from lad_edge.errors import DataError, ParityError, UsageError
 from lad_edge.thresholds import far_out
 from lad_edge.training.checkpoint import save_tensors
@@ -29,14 +28,13 @@ pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory):
+def run_folder(kit_tray, tmp_path_factory):
     root = tmp_path_factory.mktemp("end_to_end")
-    generate(root, seed=1, train=24, validation=8, test_good=4, logical=3, structural=3, width_px=160)
     torch.manual_seed(0)
     teacher = root / "teacher.safetensors"
     save_tensors(teacher, Pdn(PDN_SIZES["xs"]).state_dict(), {"kind": "teacher"})
     options = FitOptions(teacher=teacher, quiet=True, device="cpu")
-    fit("dfsc", root / "kit_tray", root / "run", {"size": "xs", "steps": 6, "learning_rate": 1e-3}, options)
+    fit("dfsc", kit_tray, root / "run", {"size": "xs", "steps": 6, "learning_rate": 1e-3}, options)
     return root / "run"
 
 
@@ -102,7 +100,8 @@ def test_pictures_unlike_the_validation_images_are_refused_unless_that_is_not_wa
     with lad_edge.load(engine) as inspector:
         dark = inspector((good * 0.3).astype(np.uint8))
     assert (dark.verdict, dark.reasons[0]) == (Verdict.UNKNOWN, Reason.FRAME_DARK)
-    export_run(run_folder, tmp_path / "any.lad", ExportOptions(policy="conformal:20%", test=False, gates=False))
+    ungated = ExportOptions(policy="conformal:20%", precisions=("f32",), test=False, gates=False)
+    export_run(run_folder, tmp_path / "any.lad", ungated)
     assert bundle.read(tmp_path / "any.lad").manifest.gates is None
 
 
@@ -124,7 +123,7 @@ def test_branches_weigh_by_the_peaks_that_good_parts_usually_reach():
     assert usual_peaks({"structural": maps, "logical": maps}, places) == {"structural": (0, 4), "logical": (0, 40)}
 
 
-def test_validation_images_that_score_far_above_the_others_are_named(run_folder, tmp_path, capsys):
+def test_validation_images_that_score_far_above_the_others_are_named(run_folder, kit_tray, tmp_path, capsys):
     arguments = ["export", str(run_folder), "-o", str(tmp_path / "x.lad"), "--policy", "conformal:20%"]
     assert main([*arguments, "--precision", "f32", "--no-test"]) == 0
     scores = bundle.read(tmp_path / "x.lad").scores("f32")
@@ -133,7 +132,7 @@ def test_validation_images_that_score_far_above_the_others_are_named(run_folder,
     assert len(beyond) == 1  # so it happens to be with this seed: one tray of eight
     said = re.search(r"raise the threshold: (validation/good/\d+\.png) \((.*)\); look", capsys.readouterr().out)
     assert said is not None
-    assert (run_folder.parent / "kit_tray" / said[1]).is_file()
+    assert (kit_tray / said[1]).is_file()
     assert float(said[2]) == pytest.approx(beyond[0], rel=1e-2)
 
 
@@ -167,16 +166,15 @@ def test_where_good_parts_vary_a_deviation_counts_less_and_the_larger_branch_dec
             }
 
 
-def test_levels_by_place_are_refused_where_a_detector_has_none(run_folder, tmp_path):
+def test_levels_by_place_are_refused_where_a_detector_has_none(kit_tray, tmp_path):
     settings = {"steps": 1, "batch": 2}
-    fit("ulsad", run_folder.parent / "kit_tray", tmp_path / "run", settings, FitOptions(quiet=True, device="cpu"))
+    fit("ulsad", kit_tray, tmp_path / "run", settings, FitOptions(quiet=True, device="cpu"))
     with pytest.raises(UsageError, match="--by-place: ulsad has no levels by place"):
         export_run(tmp_path / "run", tmp_path / "x.lad", ExportOptions(policy="conformal:20%", by_place=True))
 
 
-def test_eval_writes_figures_and_pictures(engine, run_folder, tmp_path, capsys):
-    data = run_folder.parent / "kit_tray"
-    assert main(["eval", str(engine), "--data", str(data), "--out", str(tmp_path / "eval"), "--json"]) == 0
+def test_eval_writes_figures_and_pictures(engine, kit_tray, tmp_path, capsys):
+    assert main(["eval", str(engine), "--data", str(kit_tray), "--out", str(tmp_path / "eval"), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["images"] == {"good": 4, "logical_anomalies": 3, "structural_anomalies": 3}
     assert 0 <= printed["image_auroc_by_label"]["logical_anomalies"] <= 1

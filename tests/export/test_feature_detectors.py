@@ -8,7 +8,6 @@ from lad_edge.export.export import ExportOptions, export_run
 
 from lad_edge import bundle, load
 from lad_edge.datasets import open_dataset
-from lad_edge.datasets.synthetic import generate
 from lad_edge.errors import EngineError
 from lad_edge.images import read_image
 from lad_edge.training.fit import FitOptions, fit
@@ -21,25 +20,29 @@ QUICK = {
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("features")
-    generate(root, seed=1, train=24, validation=8, test_good=4, logical=3, structural=3, width_px=160)
-    return root / "kit_tray"
+def engine(kit_tray, tmp_path_factory):
+    """engine(detector, **changes) → path of an exported file and its report; equal ones are made once."""
+    made = {}
 
+    def make(detector, **changes):
+        key = repr((detector, changes))
+        if key not in made:
+            folder = tmp_path_factory.mktemp(detector)
+            fit(detector, kit_tray, folder / "run", QUICK[detector] | changes, FitOptions(quiet=True, device="cpu"))
+            report = export_run(folder / "run", folder / "part.lad", ExportOptions(policy="conformal:20%"))
+            made[key] = folder / "part.lad", report
+        return made[key]
 
-def engine(detector, data, tmp_path, **changes):
-    fit(detector, data, tmp_path / "run", QUICK[detector] | changes, FitOptions(quiet=True, device="cpu"))
-    report = export_run(tmp_path / "run", tmp_path / "part.lad", ExportOptions(policy="conformal:20%"))
-    return tmp_path / "part.lad", report
+    return make
 
 
 @pytest.mark.parametrize(("detector", "maps"), [("ulsad", {"structural", "logical"}), ("fod", {"fine", "coarse"})])
-def test_parity_holds_and_the_engine_judges_every_image(detector, maps, data, tmp_path):
-    path, report = engine(detector, data, tmp_path)
+def test_parity_holds_and_the_engine_judges_every_image(detector, maps, engine, kit_tray):
+    path, report = engine(detector)
     assert report["parity"]["f32"]["verdicts_equal"] == report["parity"]["f32"]["images"] == 32
     assert set(report["parity"]["f32"]["map_errors"]) == maps
     with load(path, precision="f32") as inspector:
-        for record in open_dataset(data).select(split="test"):
+        for record in open_dataset(kit_tray).select(split="test"):
             result = inspector(read_image(record.path)[0])
             assert result.verdict.value in ("OK", "NG")
             assert math.isfinite(result.structural_score)
@@ -48,8 +51,8 @@ def test_parity_holds_and_the_engine_judges_every_image(detector, maps, data, tm
             assert result.score == pytest.approx(float(result.anomaly_map.max()))
 
 
-def test_an_engine_with_the_local_branch_alone_states_no_logical_score(data, tmp_path):
-    path, report = engine("ulsad", data, tmp_path, local_only=True, consistency=False, blur=0.0)
+def test_an_engine_with_the_local_branch_alone_states_no_logical_score(engine):
+    path, report = engine("ulsad", local_only=True, consistency=False, blur=0.0)
     assert set(report["parity"]["f32"]["map_errors"]) == {"structural"}
     with load(path, precision="f32") as inspector:
         result = inspector(np.array(inspector.bundle.golden_frames[0]))
@@ -57,8 +60,8 @@ def test_an_engine_with_the_local_branch_alone_states_no_logical_score(data, tmp
     assert result.structural_score == pytest.approx(result.score)
 
 
-def test_a_bundle_without_the_keys_of_the_reference_is_refused(data, tmp_path):
-    path, _ = engine("fod", data, tmp_path)
+def test_a_bundle_without_the_keys_of_the_reference_is_refused(engine, tmp_path):
+    path, _ = engine("fod")
     opened = bundle.read(path)
     tensors = {name: value for name, value in opened.tensors.items() if name != "fod/keys_coarse"}
     bundle.write(tmp_path / "less.lad", opened.manifest, tensors)

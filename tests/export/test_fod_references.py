@@ -7,7 +7,6 @@ from lad_edge.export import fod
 from lad_edge.export.export import ExportOptions, export_run
 
 from lad_edge import bundle, load
-from lad_edge.datasets.synthetic import generate
 from lad_edge.detectors.fod import Fod, FodConfig, rebuilding_error
 from lad_edge.training.fit import FitOptions, fit
 
@@ -35,16 +34,9 @@ def test_a_folded_network_that_chooses_its_reference_gives_what_the_unfolded_one
     assert not torch.allclose(chosen[0], chosen[2])
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("references")
-    generate(root, seed=1, train=24, validation=8, test_good=4, logical=3, structural=3, width_px=160)
-    return root / "kit_tray"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nearest", "coreset", "codebook"])
-def test_every_reference_runs_at_the_edge_as_in_torch(kind, data, tmp_path):
+def test_every_reference_runs_at_the_edge_as_in_torch(kind, kit_tray, tmp_path):
     settings = SMALL | {
         "reference": kind,
         "reference_pictures": 4,
@@ -52,7 +44,7 @@ def test_every_reference_runs_at_the_edge_as_in_torch(kind, data, tmp_path):
         "steps": 4,
         "learning_rate": 1e-3,
     }
-    fit("fod", data, tmp_path / "run", settings, FitOptions(quiet=True, device="cpu"))
+    fit("fod", kit_tray, tmp_path / "run", settings, FitOptions(quiet=True, device="cpu"))
     options = ExportOptions(policy="conformal:20%", precisions=("f32",), test=False)
     proven = export_run(tmp_path / "run", tmp_path / "part.lad", options)["parity"]["f32"]
     assert proven["verdicts_equal"] == proven["images"] == 32

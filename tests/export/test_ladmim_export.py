@@ -16,7 +16,6 @@ from mortal import Dying
 from lad_edge import bundle, load
 from lad_edge.backbones.pdn import PDN_SIZES, Pdn
 from lad_edge.datasets import open_dataset
-from lad_edge.datasets.synthetic import generate
 from lad_edge.detectors.batches import Images
 from lad_edge.detectors.ladmim import Ladmim, LadmimConfig
 from lad_edge.detectors.targets import TARGETS, Truth
@@ -231,13 +230,6 @@ def test_images_with_a_changed_code_are_left_out_of_the_errors_and_counted():
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("features")
-    generate(root, seed=1, train=24, validation=8, test_good=4, logical=3, structural=3, width_px=160)
-    return root / "kit_tray"
-
-
-@pytest.fixture(scope="module")
 def options(tmp_path_factory):
     torch.manual_seed(0)
     teacher = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
@@ -246,23 +238,23 @@ def options(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(data, options, tmp_path_factory):
+def run(kit_tray, options, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    fit("ladmim", data, folder / "run", TINY, options)
+    fit("ladmim", kit_tray, folder / "run", TINY, options)
     report = export_run(
         folder / "run", folder / "part.lad", ExportOptions(policy="conformal:20%", precisions=("f32",), test=False)
     )
     return folder, report
 
 
-def test_parity_holds_and_the_engine_judges_every_image(run, data):
+def test_parity_holds_and_the_engine_judges_every_image(run, kit_tray):
     folder, report = run
     parity = report["parity"]["f32"]
     assert parity["verdicts_equal"] == parity["images"] == 32
     assert parity["codes_equal"] >= 0.999
     assert set(parity["map_errors"]) == {"structural", "logical"}
     with load(folder / "part.lad", precision="f32") as inspector:
-        for record in open_dataset(data).select(split="test"):
+        for record in open_dataset(kit_tray).select(split="test"):
             result = inspector(read_image(record.path)[0])
             assert result.verdict.value in ("OK", "NG")
             assert result.score == pytest.approx(result.structural_score + result.logical_score)
@@ -271,9 +263,9 @@ def test_parity_holds_and_the_engine_judges_every_image(run, data):
             assert float(result.anomaly_map.max()) <= most + 1e-4
 
 
-def test_findings_come_with_a_rejected_part_alone(run, data):
+def test_findings_come_with_a_rejected_part_alone(run, kit_tray):
     folder, _ = run
-    picture = np.full_like(read_image(next(iter(open_dataset(data).select(split="test"))).path)[0], 200)
+    picture = np.full_like(read_image(next(iter(open_dataset(kit_tray).select(split="test"))).path)[0], 200)
     part = bundle.read(folder / "part.lad")
     with Inspector(part, Options(precision="f32", threshold=-1e9, gates=False)) as strict:
         result = strict(picture)
@@ -292,7 +284,7 @@ def test_both_stages_leave_their_losses(run):
 
 @pytest.mark.parametrize("stage", ["first", "second"])
 def test_a_run_killed_in_either_stage_resumes_to_the_weights_of_an_unbroken_one(
-    stage, run, data, options, tmp_path, monkeypatch
+    stage, run, kit_tray, options, tmp_path, monkeypatch
 ):
     calls = []
 
@@ -305,19 +297,19 @@ def test_a_run_killed_in_either_stage_resumes_to_the_weights_of_an_unbroken_one(
 
     monkeypatch.setattr(fit_room, "run_training", train)
     with pytest.raises(KeyboardInterrupt):
-        fit("ladmim", data, tmp_path / "run", TINY, options)
+        fit("ladmim", kit_tray, tmp_path / "run", TINY, options)
     monkeypatch.undo()
-    fit("ladmim", data, tmp_path / "run", TINY, options)
+    fit("ladmim", kit_tray, tmp_path / "run", TINY, options)
     whole, broken = (load_tensors(path / "run" / "weights.safetensors")[0] for path in (run[0], tmp_path))
     assert whole.keys() == broken.keys()
     different = [name for name, value in whole.items() if not torch.equal(value, broken[name])]
     assert not different
 
 
-def test_other_readings_of_the_paper_are_exported_too(data, options, tmp_path):
+def test_other_readings_of_the_paper_are_exported_too(kit_tray, options, tmp_path):
     changes = {"psi": "identity", "codebook": "gradient", "structural_score": "mean", "mask_statistics": True}
     quick = {"mim_layers": 1, "masking": "checkerboard", "steps": 1, "mim_steps": 1}
-    fit("ladmim", data, tmp_path / "run", TINY | changes | quick, options)
+    fit("ladmim", kit_tray, tmp_path / "run", TINY | changes | quick, options)
     report = export_run(
         tmp_path / "run", tmp_path / "part.lad", ExportOptions(policy="conformal:20%", precisions=("f32",), test=False)
     )
@@ -325,9 +317,9 @@ def test_other_readings_of_the_paper_are_exported_too(data, options, tmp_path):
 
 
 @pytest.mark.parametrize("target", ["code", "feature", "pixel"])
-def test_other_targets_are_trained_exported_and_scored_as_in_torch(target, data, options, tmp_path):
+def test_other_targets_are_trained_exported_and_scored_as_in_torch(target, kit_tray, options, tmp_path):
     quick = {"target": target, "layers": 1, "mim_layers": 1, "steps": 2, "mim_steps": 2, "test_masks": 3}
-    fit("ladmim", data, tmp_path / "run", TINY | quick, options)
+    fit("ladmim", kit_tray, tmp_path / "run", TINY | quick, options)
     report = export_run(
         tmp_path / "run", tmp_path / "part.lad", ExportOptions(policy="conformal:20%", precisions=("f32",), test=False)
     )
@@ -336,7 +328,7 @@ def test_other_targets_are_trained_exported_and_scored_as_in_torch(target, data,
     assert parity["map_errors"]["logical"] <= 1e-3
     with load(tmp_path / "part.lad", precision="f32") as inspector:
         assert inspector.bundle.manifest.parameters["target"] == target
-        record = open_dataset(data).select(split="test")[0]
+        record = open_dataset(kit_tray).select(split="test")[0]
         assert inspector(read_image(record.path)[0]).verdict.value in ("OK", "NG")
 
 

@@ -8,6 +8,7 @@ written there is found.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import hashlib
 import importlib.util
 import os
@@ -180,9 +181,10 @@ def module_on_host() -> ModuleType:
     for source in sources:
         key.update(source.read_bytes())
     target = ROOT / "build" / "cuda_on_host" / key.hexdigest()[:16] / f"_cuda{sysconfig.get_config_var('EXT_SUFFIX')}"
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / "lock").open("w") as lock, tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # where several processes need it at a time, one compiles and the others wait
+        if not target.exists():
             compile_module(compiler, Path(folder)).replace(target)
     spec = importlib.util.spec_from_file_location("cuda_on_host._cuda", target)
     assert spec is not None
