@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from lad_edge.errors import UsageError
+from lad_edge.stream.secret_file import read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,13 +125,10 @@ def read_token(path: Path | None, flag: str) -> str | None:
     """What whoever asks must know; None where no file was named. Raises UsageError."""
     if path is None:
         return None
-    try:
-        token = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise UsageError(f"{flag} {path} cannot be read: {exc}") from exc
-    if len(token) < _LEAST_TOKEN:
+    token = read_secret(path, flag)
+    if len(token) < _LEAST_TOKEN or not token.isascii():
         raise UsageError(
-            f"{flag} {path}: a token has {_LEAST_TOKEN} characters at least; make one: openssl rand -hex 32"
+            f"{flag} {path}: a token has {_LEAST_TOKEN} ASCII characters at least; make one: openssl rand -hex 32"
         )
     return token
 

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from lad_edge.errors import UsageError
 from lad_edge.stream.records import safe_id
+from lad_edge.stream.secret_file import read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,12 +101,7 @@ class Address:
     def secret(self, option: str) -> str:
         """The content of the file that the option names, without white space around it; "" without the option. Raises UsageError."""
         path = self.options.get(option)
-        if path is None:
-            return ""
-        try:
-            return Path(path).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as exc:
-            raise UsageError(f"{self.name}: {option} {path} cannot be read: {exc}") from exc
+        return "" if path is None else read_secret(Path(path), f"{self.name}: {option}")
 
     def _quantity(self, option: str, units: Mapping[str, float], what: str) -> float:
         text = self.options[option]

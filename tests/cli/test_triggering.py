@@ -73,6 +73,7 @@ def test_a_topic_of_a_broker() -> None:
 
 def test_requests_with_a_token(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("0123456789abcdef\n")
+    (tmp_path / "token").chmod(0o600)
     trigger = made(f"--trigger http://127.0.0.1:0 --token-file {tmp_path}/token")
     assert isinstance(trigger, HttpTrigger)
     assert trigger._server.token == "0123456789abcdef"
@@ -118,7 +119,16 @@ def test_what_is_wrong_is_said(words: str, message: str) -> None:
 
 def test_a_token_that_can_be_guessed(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("secret")
-    with pytest.raises(UsageError, match="16 characters at least"):
+    (tmp_path / "token").chmod(0o600)
+    with pytest.raises(UsageError, match="16 ASCII characters at least"):
+        made(f"--trigger http://127.0.0.1:0 --token-file {tmp_path}/token")
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o602])
+def test_a_token_that_everybody_can_read_or_change(tmp_path: Path, mode: int) -> None:
+    (tmp_path / "token").write_text("0123456789abcdef\n")
+    (tmp_path / "token").chmod(mode)
+    with pytest.raises(UsageError, match=f"chmod 600 {tmp_path}/token"):
         made(f"--trigger http://127.0.0.1:0 --token-file {tmp_path}/token")
 
 

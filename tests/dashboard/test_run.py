@@ -49,7 +49,8 @@ def told(*words: str) -> list[argparse.Namespace]:
 
 def test_a_token_that_is_short_or_missing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("secret\n")
-    for file, why in (("token", "16 characters"), ("nothing", "cannot be read")):
+    (tmp_path / "token").chmod(0o600)
+    for file, why in (("token", "16 ASCII characters"), ("nothing", "cannot be read")):
         words = ("--dashboard", "0.0.0.0:0", "--dashboard-token-file", str(tmp_path / file))
         with pytest.raises(UsageError, match=why), open_dashboard(told(*words), print):
             pass

@@ -83,6 +83,10 @@ def read_all(address: Address) -> None:
 
 def test_a_secret_comes_from_a_file_and_a_missing_one_is_told(tmp_path: Path) -> None:
     (tmp_path / "password").write_text(" s3cret\n")
+    (tmp_path / "password").chmod(0o600)
     assert parse(f"mqtt://host/x?password-file={tmp_path / 'password'}").secret("password-file") == "s3cret"
     with pytest.raises(UsageError, match="cannot be read"):
         parse("mqtt://host/x?password-file=/nowhere").secret("password-file")
+    (tmp_path / "password").chmod(0o644)
+    with pytest.raises(UsageError, match=r"mqtt://host/x: password-file .* chmod 600"):
+        parse(f"mqtt://host/x?password-file={tmp_path / 'password'}").secret("password-file")

@@ -212,6 +212,7 @@ def test_a_wrong_password_is_told_and_the_right_one_comes_from_a_file(tmp_path: 
     )
     subprocess.run([tool, "-b", "-c", tmp_path / "users", "box", "right"], check=True, capture_output=True)
     (tmp_path / "secret").write_text("right\n")
+    (tmp_path / "secret").chmod(0o600)
     with running_broker(tmp_path, f"password_file {tmp_path / 'users'}", "allow_anonymous false") as broker:
         refused = deliver(outbox, f"mqtt://box:wrong@127.0.0.1:{broker.port}/x")
         until(lambda: "does not let us in" in refused.health().detail)

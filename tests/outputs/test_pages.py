@@ -109,6 +109,7 @@ def receiver(tmp_path: Path) -> Iterator[tuple[int, subprocess.Popen[str]]]:
     assert program.count("8000") == 1
     (tmp_path / "receiver.py").write_text(program.replace("8000", str(port)))
     (tmp_path / "hook.secret").write_text("of-the-plant\n")
+    (tmp_path / "hook.secret").chmod(0o600)
     words = [sys.executable, "-u", "receiver.py"]
     with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         yield port, process
@@ -121,6 +122,7 @@ def test_the_receiver_of_the_page_takes_what_is_signed_with_its_secret_and_each_
     port, process = receiver
     until(lambda: answers(port))
     (tmp_path / "other.secret").write_text("of-somebody-else\n")
+    (tmp_path / "other.secret").chmod(0o600)
     address = f"http://127.0.0.1:{port}/hooks/line3?secret-file={tmp_path}"
     assert main(["io", "test", f"{address}/hook.secret"]) == 0
     assert main(["io", "test", f"{address}/other.secret"]) != 0

@@ -85,6 +85,7 @@ def deliver(outbox: Outbox, address: str) -> Delivery:
 
 def test_each_record_is_posted_once_signed_and_with_its_key(receiver: Receiver, outbox: Outbox, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(f"whsec_{base64.b64encode(b'deep').decode()}\n")
+    (tmp_path / "secret").chmod(0o600)
     delivery = deliver(outbox, f"{receiver.url}&secret-file={tmp_path / 'secret'}")
     fill(outbox, 1, 30)
     until(delivery.drained)
