@@ -53,12 +53,12 @@ class MqttOutput:
         self._client: paho.Client | None = None
         self._acknowledged: set[int] = set()
         self._newest: deque[tuple[float, Stored]] = deque(maxlen=_DOUBTED)  # when they were acknowledged
-        self._problem = ""
+        self._problem = self._refusal = ""  # what is wrong now, and what the broker itself said of it
 
     def open(self) -> None:
         """Connects with the last will, and says that it is online. Raises DeliveryError."""
         client, self._client = self._new_client(), None
-        self._problem = "no answer"
+        self._problem, self._refusal = "no answer", ""
         try:
             client.connect(self._broker.host, self._broker.port, _KEEPALIVE_S, **self._broker.session(_SESSION_S))
         except (OSError, ValueError) as exc:  # ValueError: a host that is no host name
@@ -123,7 +123,8 @@ class MqttOutput:
         while True:
             status = self._client.loop(_POLL_S if limit_s else 0.0)
             if status != paho.MQTT_ERR_SUCCESS:
-                self._problem = f"the connection is gone ({paho.error_string(status).rstrip('.').lower()})"
+                gone = f"the connection is gone ({paho.error_string(status).rstrip('.').lower()})"
+                self._problem = self._refusal or gone
                 return
             if done() or time.monotonic() > limit_s:
                 return
@@ -140,7 +141,7 @@ class MqttOutput:
         return client
 
     def _on_connect(self, _client: object, _data: object, _flags: object, reason: Any, _properties: object) -> None:
-        self._problem = f"{reason}; check user and password" if reason.is_failure else ""
+        self._problem = self._refusal = f"{reason}; check user and password" if reason.is_failure else ""
 
     def _on_publish(self, _client: object, _data: object, mid: int, reason: Any, _properties: object) -> None:
         if reason.is_failure:

@@ -33,7 +33,7 @@ class MqttTrigger(OnDemand):
         super().__init__(parts, pictures)
         self.broker, self.topic = broker, topic
         self.repeated = self.refused = 0
-        self.trouble = "it is not connected yet"
+        self.trouble, self._refusal = "it is not connected yet", ""
         self._names: OrderedDict[str, None] = OrderedDict()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="mqtt-trigger", daemon=True)
@@ -60,20 +60,20 @@ class MqttTrigger(OnDemand):
 
     def _listen(self) -> None:
         """Until the connection is gone, or the line ends. Raises OSError, ValueError."""
-        client = self.broker.client()
+        client, self._refusal = self.broker.client(), ""
         client.on_connect, client.on_subscribe = self._on_connect, self._on_subscribe
         client.on_message = self._on_message
         client.connect(self.broker.host, self.broker.port, _KEEPALIVE_S)
         while not self._stopping.is_set():
             status = client.loop(_POLL_S)
             if status != paho.MQTT_ERR_SUCCESS:
-                self.trouble = f"the broker is gone ({paho.error_string(status).rstrip('.').lower()})"
+                self.trouble = self._refusal or f"the broker is gone ({paho.error_string(status).rstrip('.').lower()})"
                 return
         client.disconnect()
 
     def _on_connect(self, client: paho.Client, _data: object, _flags: object, reason: Any, _properties: object) -> None:
         if reason.is_failure:
-            self.trouble = f"the broker does not let us in: {reason}; check user and password"
+            self.trouble = self._refusal = f"the broker does not let us in: {reason}; check user and password"
         else:
             client.subscribe(self.topic, qos=1)
 

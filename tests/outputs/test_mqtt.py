@@ -180,6 +180,15 @@ def test_the_next_start_goes_on_where_the_last_one_had_to_end(
     gate.stop()
 
 
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_broker_that_lets_nobody_in_without_a_password_says_so(tmp_path: Path, outbox: Outbox, protocol: str) -> None:
+    with running_broker(tmp_path, "allow_anonymous false") as broker:
+        delivery = deliver(outbox, f"mqtt://127.0.0.1:{broker.port}/x?protocol={protocol}")
+        until(lambda: delivery.health().failures)
+        assert "Not authorized; check user and password" in delivery.health().detail
+        assert delivery.stop()
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho drops a failed handshake unclosed
 def test_tls_checks_the_broker_and_shows_our_certificate(tmp_path: Path, outbox: Outbox) -> None:
     authority, stranger = trustme.CA(), trustme.CA()

@@ -157,6 +157,12 @@ def test_a_broker_that_goes_is_seen_in_health_and_listened_to_again_when_it_is_b
         until(lambda: running.names == ["after"])
 
 
+def test_a_broker_that_lets_nobody_in_without_a_password_says_so(inspector: Inspector, tmp_path: Path) -> None:
+    with running_broker(tmp_path, "allow_anonymous false") as closed, line(inspector, closed.port) as running:
+        until(lambda: "Not authorized; check user and password" in running.trigger.trouble)
+        assert running.codes() == (Reason.TRIGGER_LOST.value,)
+
+
 def test_a_line_starts_and_ends_without_its_broker(inspector: Inspector) -> None:
     with line(inspector, free_port()) as running:
         until(lambda: "cannot be reached" in running.trigger.trouble)
