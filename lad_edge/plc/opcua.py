@@ -9,7 +9,6 @@ at the first start), trust=FOLDER (client certificates; without it any valid one
 
 from __future__ import annotations
 
-import logging
 import socket
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ try:
 except ModuleNotFoundError as exc:
     raise MissingDependencyError("opcua:// needs asyncua; pip install 'lad-edge[opcua]'") from exc
 
-from lad_edge.plc.opcua_security import APPLICATION_URI, Users, read_users, secure
+from lad_edge.plc.opcua_security import APPLICATION_URI, Users, read_users, secure, silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +67,7 @@ class OpcUaServer:
         self._written: dict[str, ua.DataValue] = {}
         self._announced = 0
         self._publishing = self._again = False
-        logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # what a client does wrong, it is told itself
+        silence()  # what a client does wrong, it is told itself
         self._thread = LoopThread("opcua")
         with ExitStack() as if_it_fails:
             if_it_fails.callback(self._thread.close)

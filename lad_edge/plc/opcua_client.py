@@ -13,7 +13,7 @@ try:
 except ModuleNotFoundError as exc:
     raise MissingDependencyError("opcua:// needs asyncua; pip install 'lad-edge[opcua]'") from exc
 
-from lad_edge.plc.opcua_security import APPLICATION_URI, keys_folder, own_certificate, read_users
+from lad_edge.plc.opcua_security import APPLICATION_URI, keys_folder, own_certificate, read_users, silence
 
 if TYPE_CHECKING:
     from lad_edge.plc.uri import PlcAddress
@@ -28,10 +28,13 @@ def examine(address: PlcAddress, beats_s: float) -> dict[str, Any]:
 
     With ?users=FILE as the first user of the file, with the certificate of ?keys=FOLDER.
     """
+    silence()
     try:
         return asyncio.run(_examine(address, beats_s))
-    except (OSError, ConnectionError, TimeoutError, asyncio.TimeoutError, ua.UaError) as exc:
+    except (OSError, ConnectionError, TimeoutError, asyncio.TimeoutError) as exc:
         raise SinkError(f"{address}: {exc or type(exc).__name__}; is the line running with --plc?") from exc
+    except ua.UaError as exc:
+        raise SinkError(f"{address}: {exc}; check users, keys, and what the line trusts") from exc
 
 
 async def _examine(address: PlcAddress, beats_s: float) -> dict[str, Any]:

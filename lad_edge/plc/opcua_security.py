@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import os
 import socket
 import stat
@@ -60,6 +61,12 @@ class Users:
             bool(known) and hmac.compare_digest(known.encode(), (password or "").encode("utf-8", "surrogateescape"))
         )
         return User(role=UserRole.User, name=username) if admitted else None
+
+
+def silence() -> None:
+    """Without it, asyncua would print a traceback for every stranger that knocks."""
+    for name in ("asyncua", "asyncuagds"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def check_access(address: PlcAddress) -> None:

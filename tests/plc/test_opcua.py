@@ -249,7 +249,7 @@ def users(tmp_path: Path) -> Path:
 
 
 def test_users_with_a_trusted_certificate_come_in_and_nobody_else(
-    open_inspector: Callable[..., Inspector], users: Path, tmp_path: Path
+    open_inspector: Callable[..., Inspector], users: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     certificate, key = own_certificate(tmp_path / "known")
     trust = tmp_path / "trust"
@@ -271,8 +271,11 @@ def test_users_with_a_trusted_certificate_come_in_and_nobody_else(
         for refused in ("", strange, known.replace(str(users), str(wrong))):
             with pytest.raises((ua.UaError, OSError)):
                 with_client(closed.plc.port, use, refused)
+            with pytest.raises(SinkError, match="check users, keys, and what the line trusts"):
+                examine(parse(f"opcua://127.0.0.1:{closed.plc.port}{refused}"), 0.1)
         assert examine(parse(f"opcua://127.0.0.1:{closed.plc.port}{known}"), 0.6)["heartbeat"] == "moves"
         assert closed.line.parts.triggered == 1
+    assert [each.name for each in caplog.records if each.name.startswith("asyncua")] == []  # strangers fill no journal
     assert key.stat().st_mode & 0o077 == 0
 
 
