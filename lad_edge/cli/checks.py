@@ -127,6 +127,21 @@ def check_disk() -> Iterator[Finding]:
     yield Finding("disk", "ok" if enough else "warn", detail, remedy)
 
 
+def check_clock() -> Iterator[Finding]:
+    """Whether the labels of records can be believed; the line itself does not need the wall clock."""
+    from lad_edge.stream.clock import WallClock, synchronised
+
+    state = {
+        True: "synchronised",
+        False: "not synchronised",
+        None: "the kernel does not say whether it is synchronised",
+    }
+    remedy = "timedatectl set-ntp true, with a server that this box reaches; without a network set it by hand"
+    doubt, known = WallClock().doubt(), synchronised()
+    believed = known is not False and not doubt
+    yield Finding("clock", "ok" if believed else "warn", doubt or state[known], "" if believed else remedy)
+
+
 CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "lad-edge": check_versions,
     "cpu": check_cpu,
@@ -137,6 +152,7 @@ CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "kernels": check_kernels,
     "cameras": check_cameras,
     "disk": check_disk,
+    "clock": check_clock,
 }
 
 

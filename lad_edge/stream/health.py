@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import Field, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from lad_edge.stream.clock import WallClock
 from lad_edge.values import Reason
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ _LATENCIES, _LEAST_LATENCIES = 200, 50  # of which the p99 is taken
 
 @dataclass(frozen=True)
 class Trouble:
-    """where: "camera", "engine", "line", "trigger", or the name of an output; detail: for a person."""
+    """where: "camera", "engine", "line", "trigger", "clock", "health", or the name of an output; detail: for a person."""
 
     code: Reason
     where: str
@@ -72,7 +73,7 @@ class State(Protocol):
 class Health:
     """Of one line, among whose sinks it is. A thread of its own looks twice a second, so that nobody waits for what it asks.
 
-    troubles: what it saw last. states: of the outputs.
+    troubles: what it saw last. states: of the outputs. clock: that labels the records.
     """
 
     def __init__(self, beats: Beats, states: Callable[[], Sequence[State]], notice: Callable[[str], None]) -> None:
@@ -84,6 +85,7 @@ class Health:
         self._last: Result | None = None
         self._latencies_ms: deque[float] = deque(maxlen=_LATENCIES)
         self._late, self._late_s = 0, -_LATE_S
+        self.clock = WallClock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="health", daemon=True)
 
@@ -157,6 +159,8 @@ class Health:
             yield Trouble(Reason.TRIGGER_LOST, "trigger", line.trigger.trouble)
         yield from self._of_last_result()
         yield from self._of_deadline(line)
+        if doubt := self.clock.doubt():
+            yield Trouble(Reason.CLOCK_UNSYNCED, "clock", doubt)
 
     def _of_last_result(self) -> Iterator[Trouble]:
         last = self._last
