@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +17,18 @@ class MjpegServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, frames: int, pause_s: float) -> None:
+    def __init__(self, frames: int, pause_s: float, tls: ssl.SSLContext | None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.scheme = "http" if tls is None else "https"
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.frames, self.pause_s = frames, pause_s
         self.clients = 0
         self.sent, self.release = threading.Event(), threading.Event()
 
     @property
     def url(self) -> str:
-        return f"http://user:secret@127.0.0.1:{self.server_address[1]}/stream"
+        return f"{self.scheme}://user:secret@127.0.0.1:{self.server_address[1]}/stream"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -64,9 +68,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(frames: int, pause_s: float = 0.0) -> Iterator[MjpegServer]:
+def serving(frames: int, pause_s: float = 0.0, tls: ssl.SSLContext | None = None) -> Iterator[MjpegServer]:
     """A server that runs while the block does; with 0 frames it never answers."""
-    server = MjpegServer(frames, pause_s)
+    server = MjpegServer(frames, pause_s, tls)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -78,7 +78,7 @@ def _v4l2(uri: SourceUri, size: Size | None) -> Source:
 def _stream(uri: SourceUri, _: Size | None) -> Source:
     silence_s = _silence_s(uri, _STREAM_SILENCE_S)
     transport = uri.choice("transport", "tcp", "udp")
-    request = {"url": uri.address, "transport": transport, "silence": silence_s}
+    request = {"url": uri.address, "transport": transport, "silence": silence_s, "ca": _file_of(uri, "ca")}
     driver = "mjpeg" if uri.scheme in ("http", "https") else "rtsp"
     return DriverSource(redacted(uri.address), driver, request, Limits(silence_s=silence_s))
 
@@ -109,6 +109,16 @@ def _gst(uri: SourceUri, _: Size | None) -> Source:
 
 def _request(uri: SourceUri, size: Size | None) -> dict[str, object]:
     return {"address": uri.address, "size": list(size or ()), "options": dict(uri.options)}
+
+
+def _file_of(uri: SourceUri, option: str) -> str:
+    """Its path from the root, as a driver has another working directory; empty if it is not given. Raises UsageError."""
+    text = uri.options.get(option)
+    if text is None:
+        return ""
+    if not Path(text).is_file():
+        raise UsageError(f"{uri.scheme}:// takes a file for {option}; there is no {text}")
+    return str(Path(text).resolve())
 
 
 def _silence_s(uri: SourceUri, default: float) -> float:

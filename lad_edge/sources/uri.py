@@ -25,9 +25,9 @@ SCHEMES: Mapping[str, frozenset[str]] = {
     "dir": frozenset({"ready", "settle", "sentinel", "existing"}),
     "v4l2": frozenset({"size", "fps", "format", "silence"}),
     "rtsp": _STREAM_OPTIONS,
-    "rtsps": _STREAM_OPTIONS,
+    "rtsps": _STREAM_OPTIONS | {"ca"},
     "http": frozenset({"silence"}),
-    "https": frozenset({"silence"}),
+    "https": frozenset({"silence", "ca"}),
     "genicam": frozenset(
         {"exposure", "gain", "fps", "format", "size", "offset", "packet", "serial", "silence"}
         | {"trigger", "line", "activation", "delay"}

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ssl
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import tiny
+import trustme
 from mjpeg_server import serving
 from rtsp_server import RtspServer, rtsp_server
 from watching import watching
 
-from lad_edge.errors import MissingDependencyError, SourceError
+from lad_edge.errors import MissingDependencyError, SourceError, UsageError
 from lad_edge.sources.interpreters import interpreter
 from lad_edge.sources.opening import open_source
 from lad_edge.values import Reason
@@ -84,6 +87,57 @@ def test_a_cut_jpeg_is_incomplete_and_never_filled_from_the_one_before(monkeypat
         frame = watched.next(lambda frame: frame.fault is Reason.FRAME_INCOMPLETE)
     assert frame.image is None
     assert "damaged JPEG" in frame.fault_detail
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    """Who signed the camera's certificate: nobody that this machine knows."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls(authority: trustme.CA) -> ssl.SSLContext:
+    """Of the camera."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+def test_a_camera_with_a_certificate_of_its_own_is_read_where_that_is_named(
+    authority: trustme.CA, tls: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority.cert_pem.write_to_path(str(tmp_path / "camera.pem"))
+    monkeypatch.chdir(tmp_path)
+    with serving(frames=3, pause_s=0.05, tls=tls) as server, watching(f"{server.url}#ca=camera.pem") as watched:
+        assert np.shape(watched.good().image) == (tiny.HEIGHT, tiny.WIDTH, 3)
+
+
+def test_a_camera_with_an_unknown_certificate_gets_no_password(tls: ssl.SSLContext) -> None:
+    with serving(frames=3, tls=tls) as server:
+        source = open_source(server.url)
+        with pytest.raises(SourceError, match=r"CERTIFICATE_VERIFY_FAILED.*#ca=FILE"):
+            source.open()
+        source.close()
+        assert server.clients == 0
+
+
+def test_an_encrypted_rtsp_camera_is_read_where_its_certificate_is_known_and_else_gets_no_password(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    authority.cert_pem.write_to_path(str(tmp_path / "camera.pem"))
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    with rtsp_server(tmp_path / "server.pem") as server:
+        with watching(f"{server.url}#ca={tmp_path / 'camera.pem'}") as watched:
+            assert np.shape(watched.good().image) == (240, 320, 3)
+        source = open_source(server.url)
+        with pytest.raises(SourceError, match=r"rtsps:// who signed its certificate \(#ca=FILE\)"):
+            source.open()
+        source.close()
+
+
+def test_a_certificate_that_is_not_there_is_named() -> None:
+    with pytest.raises(UsageError, match=r"takes a file for ca; there is no absent\.pem"):
+        open_source("https://10.0.0.7/stream#ca=absent.pem")
 
 
 def test_a_web_page_is_no_camera() -> None:

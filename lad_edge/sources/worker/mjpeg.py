@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import (
     HTTPBasicAuthHandler,
     HTTPDigestAuthHandler,
     HTTPPasswordMgrWithDefaultRealm,
+    HTTPSHandler,
     ProxyHandler,
     build_opener,
 )
@@ -29,17 +31,18 @@ _MAGIC = b"\xff\xd8\xff"
 
 
 class MjpegDriver:
-    """One `multipart/x-mixed-replace` answer; request: url, silence in s. Its credentials stay in here."""
+    """One `multipart/x-mixed-replace` answer; request: url, silence in s, ca (a file, or empty). Its credentials stay in here."""
 
     def __init__(self, request: dict[str, Any]) -> None:
         self._url, self.name, self._silence_s = request["url"], redacted(request["url"]), float(request["silence"])
+        self._ca = request["ca"] or None
         self._answer: HTTPResponse | None = None
         self._at_boundary = False  # the line that begins the next part has been read
 
     def open(self) -> str:
         """Connects and reads the header. Raises DriverError."""
-        url, opener = _without_credentials(self._url)
         try:
+            url, opener = _without_credentials(self._url, self._ca)
             answer: HTTPResponse = opener.open(url, timeout=self._silence_s)
         except (OSError, ValueError) as exc:  # HTTPError and URLError are OSErrors; ValueError: a malformed answer
             raise DriverError(
@@ -140,8 +143,11 @@ class MjpegDriver:
         return line
 
 
-def _without_credentials(url: str) -> tuple[str, Any]:
-    """The URL as it goes over the wire, and an opener that answers the camera's question for user and password; no proxy."""
+def _without_credentials(url: str, ca: str | None) -> tuple[str, Any]:
+    """The URL as it goes over the wire, and an opener that answers the camera's question for user and password; no proxy.
+
+    Raises OSError for a `ca` that holds no certificate.
+    """
     parts = urlsplit(url)
     user, _, host = parts.netloc.rpartition("@")
     clean = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
@@ -149,9 +155,13 @@ def _without_credentials(url: str) -> tuple[str, Any]:
     if user:
         name, _, password = user.partition(":")
         passwords.add_password(None, clean, unquote(name), unquote(password))
-    return clean, build_opener(ProxyHandler({}), HTTPBasicAuthHandler(passwords), HTTPDigestAuthHandler(passwords))
+    answers = HTTPBasicAuthHandler(passwords), HTTPDigestAuthHandler(passwords)
+    trust = HTTPSHandler(context=ssl.create_default_context(cafile=ca))
+    return clean, build_opener(ProxyHandler({}), trust, *answers)
 
 
 def _why(exc: Exception) -> str:
     """One line without addresses: exceptions of urllib do not repeat the URL, those of sockets name only what failed."""
-    return str(getattr(exc, "reason", exc))
+    reason = getattr(exc, "reason", exc)
+    remedy = "; name who signed it: #ca=FILE" if isinstance(reason, ssl.SSLCertVerificationError) else ""
+    return f"{reason}{remedy}"

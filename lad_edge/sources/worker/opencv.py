@@ -115,14 +115,17 @@ class V4l2Driver(_OpenCvDriver):
 
 
 class StreamDriver(_OpenCvDriver):
-    """An RTSP stream through FFmpeg; request: url, transport (tcp, udp), silence in s. Its credentials stay in here."""
+    """An RTSP stream through FFmpeg; request: url, transport (tcp, udp), silence in s, ca (a file, or empty). Its credentials stay here."""
 
     def __init__(self, request: dict[str, Any]) -> None:
         super().__init__()
         self._url, self.name, self._clock = request["url"], redacted(request["url"]), StreamClock()
         self._read_timeout_ms = max(100, int(request["silence"] * 1000 / 4))  # OpenCV waits three times as long
+        # By itself FFmpeg 8 tells the password to a server with any certificate.
+        trust = f"|tls_verify;1|ca_file;{request['ca']}" if self._url.lower().startswith("rtsps:") else ""
         os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = (
             f"rtsp_transport;{request['transport']}|protocol_whitelist;{_PROTOCOLS}|fflags;discardcorrupt|analyzeduration;300000"
+            f"{trust}"
         )
 
     def open(self) -> str:
@@ -135,7 +138,8 @@ class StreamDriver(_OpenCvDriver):
         self._capture = cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, settings)
         if not self._capture.isOpened():
             raise DriverError(
-                f"the stream {self.name} does not open: check address, user and password, and that this machine reaches the host"
+                f"the stream {self.name} does not open: check address, user and password, that this machine reaches the host, and "
+                "for rtsps:// who signed its certificate (#ca=FILE)"
             )
         return f"{self.name}, FFmpeg"
 
