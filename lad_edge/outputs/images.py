@@ -150,9 +150,11 @@ class ImageSaver:
 
     def _check_space(self, needed: int) -> None:
         space = os.statvfs(self.folder)
-        if space.f_bavail * space.f_frsize - needed < self.min_free_bytes:
+        free = space.f_bavail * space.f_frsize
+        if free - needed < self.min_free_bytes:
             raise SinkError(
-                f"less than {self.min_free_bytes / 1e6:.0f} MB of the disk would stay free; no picture is kept"
+                f"{free / 1e6:.0f} MB of the disk are free, too few for a picture of {needed / 1e6:.1f} MB, as "
+                f"{self.min_free_bytes / 1e6:.0f} MB are left to others (min-free); no picture is kept"
             )
 
     def _write(self, result: Result, files: dict[str, bytes]) -> Path:
