@@ -26,9 +26,22 @@ class ParityError(LadEdgeError):
 
 
 class EngineError(LadEdgeError):
-    """The engine is missing, cannot run here, or failed while running."""
+    """The engine is missing, cannot run here, or failed while running. `reason`: what stands in the record of a part that it failed on."""
 
     exit_code = 4
+    reason = "ENGINE_CRASH"
+
+
+class GpuFaultError(EngineError):
+    """The GPU failed under the engine: CUDA's context of this process is lost."""
+
+    reason = "GPU_FAULT"
+
+
+class GpuMemoryError(EngineError):
+    """The GPU has too little free memory."""
+
+    reason = "GPU_MEMORY"
 
 
 class SourceError(LadEdgeError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -131,7 +131,7 @@ class Inspector:
                 found += window.findings + self.gate.look(window.inspected)
             return self._result(frame, self.gate.decide(frame, found, scores), scores, start_ns, moved_px)
         except EngineError as exc:
-            found.append((Reason.ENGINE_CRASH, str(exc)))
+            found.append((Reason(exc.reason), str(exc)))
         except Exception as exc:  # the line goes on: an UNKNOWN with its cause instead of a dead process
             found.append((Reason.INTERNAL, f"{type(exc).__name__}: {exc}"))
         return self._result(frame, self.gate.decide(frame, found, None), None, start_ns)
@@ -147,6 +147,12 @@ class Inspector:
         for index, (image, reference) in enumerate(zip(frames, expected, strict=True)):
             self._check_golden(index, image, float(reference))
         self.gate.verified = True
+
+    def open_again(self) -> Inspector:
+        """Another inspector of the same bundle, opened and proven like this one, which is closed. Raises as the first opening did."""
+        with suppress(EngineError):  # what has failed may fail to close too
+            self.close()
+        return Inspector(self.bundle, self.options)
 
     def close(self) -> None:
         """Frees the engine; the inspector cannot be used afterwards."""

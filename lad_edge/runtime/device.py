@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lad_edge.errors import EngineError, MissingDependencyError
+from lad_edge.errors import EngineError, GpuFaultError, GpuMemoryError, MissingDependencyError
 from lad_edge.runtime.arrays import DeviceArray, Mirror
 from lad_edge.runtime.captured import CapturedWork
 from lad_edge.runtime.gpu import find_gpus
@@ -199,9 +199,10 @@ def _translated(driver: Any) -> Iterator[None]:
     try:
         yield
     except driver.MemoryError as exc:
-        raise EngineError(
+        raise GpuMemoryError(
             f"the GPU has too little free memory ({exc}); end what else uses it, see 'nvidia-smi'"
         ) from exc
     except driver.Error as exc:
         problem = find_gpus().problem
-        raise EngineError(f"CUDA failed: {exc}{'; ' + problem if problem else ''}; see 'lad-edge doctor'") from exc
+        kind = GpuFaultError if isinstance(exc, driver.LaunchError) else EngineError
+        raise kind(f"CUDA failed: {exc}{'; ' + problem if problem else ''}; see 'lad-edge doctor'") from exc

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lad_edge.errors import EngineError, SinkError, SourceError
 from lad_edge.sources.source import fault_now
 from lad_edge.stream.capture import Capture, Pace
+from lad_edge.stream.crashes import Crashes
 from lad_edge.stream.parts import Part, Parts, due_ns
 from lad_edge.stream.sinks import OK_WHEN, Buffered, Durable, KeepsLate, not_durable
 from lad_edge.stream.stats import Stats
@@ -94,6 +95,7 @@ class Line:
         self._next: tuple[Inspector, Callable[[], None]] | None = None
         self._pictures = 0  # that the inspector has seen
         self._late_before = False  # the part before this one
+        self._crashes = Crashes()
         self._ended = threading.Event()
         self._failure: SinkError | None = None  # of a sink, met while another thread wrote
 
@@ -204,6 +206,14 @@ class Line:
             self._late_before = False
         else:
             self._record_late(part, result)
+        if self._crashes.are_too_many(result):
+            self._open_engine_again()
+
+    def _open_engine_again(self) -> None:
+        """Raises EngineError, ParityError where that does not help: CUDA wants another process, and a supervisor starts it (F16)."""
+        self.options.notice("the engine failed on part after part; it is opened again")
+        self.inspector = self.inspector.open_again()
+        self.options.notice("the engine is open again")
 
     def _record_late(self, part: Part, result: Result) -> None:
         """UNKNOWN stays; what came is kept beside it (reliability.md F22)."""

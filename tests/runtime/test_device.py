@@ -9,7 +9,8 @@ import pytest
 from gpu_needs import needs_no_gpu
 from host_cuda import compile_driver, python
 
-from lad_edge.errors import MissingDependencyError
+from lad_edge.errors import EngineError, MissingDependencyError
+from lad_edge.runtime import libcuda
 from lad_edge.runtime.device import Cuda
 from lad_edge.runtime.gpu import driver_version, find_gpus
 
@@ -84,13 +85,26 @@ def test_a_missing_pycuda_is_named_with_its_command(driver: Path) -> None:
 def test_what_the_driver_refuses_is_an_engine_error(driver: Path) -> None:
     code = OPEN + (
         "from lad_edge.errors import EngineError\n"
-        "try: cuda.array((1 << 33,))\nexcept EngineError as exc: print(exc)\n"
+        "try: cuda.array((1 << 33,))\nexcept EngineError as exc: print(exc.reason, exc)\n"
         "cuda.close(); cuda.close()\n"
         "try: cuda.array((1,))\nexcept EngineError as exc: print(exc)"
     )
     said = python(driver, code).stdout.splitlines()
-    assert said[0].startswith("the GPU has too little free memory")
+    assert said[0].startswith("GPU_MEMORY the GPU has too little free memory")
     assert said[1] == "the GPU is closed; open it again"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(1, "ENGINE_CRASH"), (2, "GPU_MEMORY"), (214, "GPU_FAULT"), (700, "GPU_FAULT"), (999, "GPU_FAULT")],
+)
+def test_an_error_of_the_driver_is_told_apart_by_its_number(
+    monkeypatch: pytest.MonkeyPatch, status: int, reason: str
+) -> None:
+    monkeypatch.setattr(libcuda, "_function", lambda _name: lambda *_arguments: status)
+    with pytest.raises(EngineError, match=f"cuGraphLaunch gave error {status}") as caught:
+        libcuda.call("cuGraphLaunch")
+    assert caught.value.reason == reason
 
 
 @needs_pycuda
