@@ -90,7 +90,7 @@ class Inspector:
             self.sight = Sight.of(bundle, self.options.roi)
             contract = self.sight.of_camera(bundle.manifest.contract)
             self.gate = Gate(contract, self._limits(), live=self.options.live, picture=self._picture_gate())
-            self._calls = 0
+            self._calls = self._challenges = 0
             self.self_test()
             if_it_fails.pop_all()
 
@@ -147,6 +147,13 @@ class Inspector:
         for index, (image, reference) in enumerate(zip(frames, expected, strict=True)):
             self._check_golden(index, image, float(reference))
         self.gate.verified = True
+
+    def challenge(self) -> None:
+        """Scores one golden frame, each time the next one, through the real path. Raises ParityError when it disagrees, EngineError."""
+        index = self._challenges % len(self.bundle.golden_frames)
+        self._challenges += 1
+        reference = self.bundle.golden_scores(self.runtime.precision)[index]
+        self._check_golden(index, self.bundle.golden_frames[index], float(reference))
 
     def open_again(self) -> Inspector:
         """Another inspector of the same bundle, opened and proven like this one, which is closed. Raises as the first opening did."""

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from lad_edge.errors import EngineError, SinkError, SourceError
 from lad_edge.sources.source import fault_now
 from lad_edge.stream.capture import Capture, Pace
-from lad_edge.stream.crashes import Crashes
 from lad_edge.stream.parts import Part, Parts, due_ns
-from lad_edge.stream.sinks import OK_WHEN, Buffered, Durable, KeepsLate, not_durable
+from lad_edge.stream.sinks import OK_WHEN, Buffered, Durable, KeepsLate, held_up, not_durable
 from lad_edge.stream.stats import Stats
 from lad_edge.stream.triggers import FreeRun, Trigger
+from lad_edge.stream.upkeep import Upkeep
 from lad_edge.stream.vote import Vote
 from lad_edge.values import Frame, Reason, Result, Verdict
 
@@ -36,13 +36,6 @@ _DURABLE_S = 1.0  # that an OK waits for the disk, where no deadline is given
 CAPACITY = {"latest": 1, "all": 4}  # parts that wait; live sources lose the oldest one, recorded ones wait
 _LIVE_ALL_CAPACITY = 64
 _STOPPED = "the line was stopped before this part was judged"
-_HELD_UP = "its verdict was there in time, and could not be put out before the deadline"
-_JUDGEMENTS = frozenset(
-    {
-        *(Reason.SCORE_WITHIN_LIMIT, Reason.STRUCTURAL_ABOVE_LIMIT),
-        *(Reason.LOGICAL_ABOVE_LIMIT, Reason.COMBINED_ABOVE_LIMIT),
-    }
-)
 
 
 def _ignore(_text: str) -> None:
@@ -59,7 +52,7 @@ class LineOptions:
     record is on the disk, and is UNKNOWN (NOT_DURABLE) if that is not in time; some sink has to be `Durable`.
     first_seq: number of the first part; stall_s: a live source silent for that long is reported as CAMERA_LOST, and a triggered part that
     has not got its pictures by then is UNKNOWN. keep_warm_s: after that long without a part the engine runs for nobody, again and again;
-    None = it sleeps. stop: becomes true when the line shall end; notice: takes a line for a person.
+    None = it sleeps. challenge_s: see `Upkeep`. stop: becomes true when the line shall end; notice: takes a line for a person.
     """
 
     queue: str | None = None
@@ -71,6 +64,7 @@ class LineOptions:
     first_seq: int = 1
     stall_s: float = 1.0
     keep_warm_s: float | None = None
+    challenge_s: float = 3600.0
     stop: Callable[[], bool] = lambda: False
     notice: Callable[[str], None] = _ignore
 
@@ -95,7 +89,7 @@ class Line:
         self._next: tuple[Inspector, Callable[[], None]] | None = None
         self._pictures = 0  # that the inspector has seen
         self._late_before = False  # the part before this one
-        self._crashes = Crashes()
+        self._upkeep = Upkeep(self.options.challenge_s, self.options.notice)
         self._ended = threading.Event()
         self._failure: SinkError | None = None  # of a sink, met while another thread wrote
 
@@ -180,6 +174,7 @@ class Line:
             self._judge(part)
         elif keep_warm_s is not None:
             self._keep_warm()
+        self.inspector = self._upkeep.challenge(self.inspector)
         self._watch_silence()
 
     def _keep_warm(self) -> None:
@@ -206,14 +201,7 @@ class Line:
             self._late_before = False
         else:
             self._record_late(part, result)
-        if self._crashes.are_too_many(result):
-            self._open_engine_again()
-
-    def _open_engine_again(self) -> None:
-        """Raises EngineError, ParityError where that does not help: CUDA wants another process, and a supervisor starts it (F16)."""
-        self.options.notice("the engine failed on part after part; it is opened again")
-        self.inspector = self.inspector.open_again()
-        self.options.notice("the engine is open again")
+        self.inspector = self._upkeep.after(self.inspector, result)
 
     def _record_late(self, part: Part, result: Result) -> None:
         """UNKNOWN stays; what came is kept beside it (reliability.md F22)."""
@@ -290,10 +278,7 @@ class Line:
         assert result is not None  # noqa: S101 - settled parts leave, no others
         if deadline_ns is None or part.clock_ns is None or time.monotonic_ns() <= part.clock_ns + deadline_ns:
             return result
-        if result.verdict is Verdict.UNKNOWN:
-            return result
-        beside = (reason for reason in result.reasons if reason not in _JUDGEMENTS)
-        return replace(result, verdict=Verdict.UNKNOWN, reasons=(Reason.DEADLINE, *beside), detail=_HELD_UP)
+        return result if result.verdict is Verdict.UNKNOWN else held_up(result)
 
     def _durable(self, sink: Durable | None, frame: Frame, result: Result, limit_s: float) -> Result:
         """What stands once the sink has stored an OK, or could not."""

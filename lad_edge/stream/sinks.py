@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _COLOURS = {Verdict.OK: "\033[32m", Verdict.NG: "\033[31m", Verdict.UNKNOWN: "\033[33m"}
+_JUDGEMENTS = frozenset(
+    {
+        *(Reason.SCORE_WITHIN_LIMIT, Reason.STRUCTURAL_ABOVE_LIMIT),
+        *(Reason.LOGICAL_ABOVE_LIMIT, Reason.COMBINED_ABOVE_LIMIT),
+    }
+)
 _RECORD_START = b'{"seq":'
 _TAIL_BYTES = 1 << 20  # no record is longer
 
@@ -183,6 +189,13 @@ def not_durable(result: Result, trouble: str, *warnings: Reason) -> Result:
     reasons = dict.fromkeys((*result.reasons, *warnings))
     reasons.pop(Reason.SCORE_WITHIN_LIMIT, None)
     return replace(result, verdict=Verdict.UNKNOWN, reasons=(Reason.NOT_DURABLE, *reasons), detail=detail)
+
+
+def held_up(result: Result) -> Result:
+    """What a part is whose OK or NG was there in time, and could not be put out before its deadline."""
+    beside = (reason for reason in result.reasons if reason not in _JUDGEMENTS)
+    detail = "its verdict was there in time, and could not be put out before the deadline"
+    return replace(result, verdict=Verdict.UNKNOWN, reasons=(Reason.DEADLINE, *beside), detail=detail)
 
 
 def without_maps(result: Result) -> Result:
