@@ -74,7 +74,7 @@ class ModbusServer:
             self._server = self._thread.run(asyncio.start_server(self._serve, address.host, address.port), _START_S)
         except OSError as exc:
             self._thread.close()
-            raise UsageError(f"{address}: {exc.strerror}; choose another address or port") from exc
+            raise UsageError(f"{address}: {_advice(exc, address.port)}") from exc
         self.port: int = self._server.sockets[0].getsockname()[1]
         self._thread.every(HEARTBEAT_S, self._tick)
 
@@ -191,6 +191,13 @@ class _Client:
         holding = self.server.holding
         self.server.apply([*holding[:address], *values, *holding[address + len(values) :]])
         return None
+
+
+def _advice(exc: OSError, port: int) -> str:
+    if isinstance(exc, PermissionError):
+        allowed = f"sysctl -w net.ipv4.ip_unprivileged_port_start={port}"
+        return f"ports below 1024 are for root; choose another one, such as 1502, or let everybody have it: {allowed}"
+    return f"{exc.strerror}; choose another address or port"
 
 
 async def _request(reader: asyncio.StreamReader) -> tuple[int, int, bytes]:

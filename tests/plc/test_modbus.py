@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from pymodbus.client import ModbusTcpClient
@@ -24,6 +26,8 @@ from lad_edge.stream.loop import LineOptions
 from lad_edge.stream.watchdog import Beats
 
 CONTROL, COUNTER, PART_ID = 0, 1, 3
+NOBODY = 65534
+LOWEST_PORT = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())  # of those without rights
 
 
 @pytest.fixture
@@ -330,3 +334,20 @@ def test_a_wrong_address_says_what_is_expected(uri: str, message: str) -> None:
 def test_a_port_in_use_is_named(running: Station) -> None:
     with pytest.raises(UsageError, match="choose another address or port"):
         open_plc(f"modbus://127.0.0.1:{running.plc.port}", Beats(), print)
+
+
+@pytest.fixture
+def no_root() -> Iterator[None]:
+    """As somebody who may not take a port below 1024."""
+    if os.geteuid() == 0:
+        os.seteuid(NOBODY)
+    yield
+    if os.getuid() == 0:
+        os.seteuid(0)
+
+
+@pytest.mark.skipif(LOWEST_PORT <= 502, reason="everybody may have port 502 here")
+@pytest.mark.usefixtures("no_root")
+def test_the_port_of_modbus_is_for_root_and_the_error_says_what_to_do() -> None:
+    with pytest.raises(UsageError, match=r"such as 1502, or let everybody have it: sysctl -w .*=502"):
+        open_plc("modbus://127.0.0.1", Beats(), print)
