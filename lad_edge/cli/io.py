@@ -174,7 +174,7 @@ def _try_plc(uri: str) -> tuple[str, dict[str, object]]:
 
 
 def _try_output(uri: str) -> tuple[str, dict[str, object]]:
-    """Delivers one record. Raises UsageError, DeliveryError."""
+    """Delivers one record. Raises UsageError, SinkError."""
     from lad_edge.outputs.address import NETWORK, parse
     from lad_edge.outputs.ledger import Stored
     from lad_edge.outputs.opening import GUESTS
@@ -188,6 +188,8 @@ def _try_output(uri: str) -> tuple[str, dict[str, object]]:
     try:
         output.open()
         output.deliver([Stored(1, to_json_line(_TEST_RESULT, origin).rstrip("\n"), 0.0)])
+    except SinkError as exc:
+        raise SinkError(f"{address.name}: {exc}") from exc
     finally:
         output.close()
     return address.name, {"acknowledged_ms": round((time.perf_counter() - start_s) * 1e3, 2)}

@@ -78,6 +78,11 @@ def test_an_output_gets_one_record_that_is_no_part(capsys: pytest.CaptureFixture
     assert "works: acknowledged_ms" in capsys.readouterr().out
 
 
+def test_an_output_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["io", "test", "http://127.0.0.1:1/results"]) == 6
+    assert "http://127.0.0.1:1/results: no answer: ConnectionRefusedError" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
