@@ -127,6 +127,7 @@ class _Seen:
 
 
 def _read(source: Source, seconds: float) -> _Seen:
+    """Everything but what was dropped of the burst with which a stream begins."""
     seen, start_s = _Seen(), time.monotonic()
     limit_s = start_s + seconds
     alarm = threading.Timer(seconds + 1, source.interrupt)  # a camera that waits for triggers says nothing

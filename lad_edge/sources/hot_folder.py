@@ -28,8 +28,8 @@ Version = tuple[
 class HotFolder(Waiting):
     """`dir://FOLDER?ready=stable|sentinel|rename`: image files that appear, in the order in which they become whole.
 
-    stable: size and time have not changed for `settle` (200ms). sentinel: a file of the same name with `sentinel` (default .done)
-    behind it is there. rename: writers use another name first, such as .part-1.png or part-1.png.tmp, so a name means a whole file.
+    stable: size and time have not changed for `settle` (default 200ms). sentinel: a file of the same name with `sentinel` (default
+    .done) behind it is there. rename: writers use another name first, such as .part-1.png or part-1.png.tmp, so a name means a whole file.
     existing=take|skip: what lies there at the start. A name that is written again is a new frame.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,10 @@ from gige_camera import gige_camera
 
 from lad_edge.cli import main
 from lad_edge.cli.camera_checks import check_interfaces, check_receive_buffer, check_usb_memory
-from lad_edge.sources.pattern import read_number
+from lad_edge.sources.pattern import Pattern, read_number
+from lad_edge.sources.source import fault_now
+from lad_edge.sources.uri import parse
+from lad_edge.values import Frame, Reason
 
 
 def camera(*words: object) -> int:
@@ -60,6 +64,35 @@ def test_lost_packets_are_a_failure_with_a_remedy(capfd: pytest.CaptureFixture[s
     assert "FAIL   losses" in shown
     assert " incomplete" in shown
     assert "larger packets and socket buffers" in shown
+
+
+class Burst(Pattern):
+    """Begins as a stream does whose first pictures were held back, and loses some of them where `again` is set."""
+
+    again = False
+
+    def open(self) -> None:
+        super().open()
+        self._left, self._again_s = 3, time.monotonic() + 1.2
+
+    def read(self) -> Frame | None:
+        if self.again and time.monotonic() > self._again_s:
+            self._left, self.again = 1, False
+        if self._left:
+            self._left -= 1
+            return fault_now("burst", Reason.DROPPED, "no memory was free")
+        return super().read()
+
+
+@pytest.mark.parametrize(("again", "status"), [(False, 0), (True, 5)])
+def test_what_is_dropped_while_a_stream_begins_is_no_loss_and_what_is_dropped_later_is(
+    again: bool, status: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = Burst(parse("pattern://64x48?fps=50"))
+    source.again = again
+    monkeypatch.setattr("lad_edge.sources.opening.open_source", lambda _: source)
+    assert camera("doctor", "pattern://64x48?fps=50", "--time", "1.5s") == status
+    assert ("1 dropped" in capfd.readouterr().out) is again
 
 
 def test_a_camera_that_does_not_open_is_a_finding(capfd: pytest.CaptureFixture[str]) -> None:

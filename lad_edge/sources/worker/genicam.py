@@ -135,9 +135,8 @@ class GenicamDriver:
         camera, options = self._camera, self._options
         with suppress(GLib.Error):
             camera.stop_acquisition()  # a program that was killed may have left it running
-        camera.set_range_check_policy(
-            Aravis.RangeCheckPolicy.ENABLE
-        )  # else a camera takes its nearest value, or nonsense
+        # By itself Aravis writes any number, of which cameras make their nearest one, or nonsense.
+        camera.set_range_check_policy(Aravis.RangeCheckPolicy.ENABLE)
         if "format" in options:
             camera.set_pixel_format_from_string(options["format"])
         if self._size:
