@@ -17,6 +17,7 @@ from lad_edge.errors import EngineError, ParityError, UsageError
 from lad_edge.gate import Decision, Findings, Gate, Limits
 from lad_edge.kernels import label_regions
 from lad_edge.runtime import Runtime, check_plan, check_runtime, open_plan, open_runtime, preferred_precision
+from lad_edge.runtime.identity import check_belongs_here
 from lad_edge.scoring import FrameScorer, open_scorer
 from lad_edge.values import Frame, Reason, Region, Result, Scores, Verdict
 from lad_edge.views import PictureGate, PlaceOfMap, Sight
@@ -281,6 +282,7 @@ def check_options(bundle: Bundle, runtime: str | None, precision: str | None) ->
     device = bundle.manifest.device
     if device is not None:
         check_plan(device, str(bundle.path), runtime, precision)
+        check_belongs_here(device, str(bundle.path))
         return
     if precision is not None:
         bundle.calibration(precision)  # raises with the list of those that there are

@@ -9,7 +9,7 @@ from pathlib import Path
 from lad_edge.bundle import Bundle, read
 from lad_edge.cli.arguments import add_json, print_json
 from lad_edge.errors import SinkError
-from lad_edge.stream.sinks import write_all
+from lad_edge.stream.writing import write_all
 
 _EPILOG = """\
 examples:

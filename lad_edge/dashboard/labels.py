@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lad_edge.stream.records import safe_id
+from lad_edge.stream.writing import write_all
 
 if TYPE_CHECKING:
     from lad_edge.dashboard.messages import Message
@@ -57,7 +58,17 @@ class Labels:
         if self._used_bytes + len(data) > _MOST_BYTES:
             raise OSError(f"the labels in {self.folder} have reached {_MOST_BYTES >> 20} MiB; move them elsewhere")
         fd = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | how, 0o640)
-        with open(fd, "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor
-            file.write(data)
-            os.fsync(fd)
+        with open(fd, "wb", buffering=0):  # noqa: PTH123 - a descriptor
+            _write_whole(fd, data)
         self._used_bytes += len(data)
+
+
+def _write_whole(fd: int, data: bytes) -> None:
+    """Behind what the file holds, to the disk, or not at all: half a line would swallow the next one. Raises OSError."""
+    end = os.fstat(fd).st_size
+    try:
+        write_all(fd, data)
+        os.fsync(fd)
+    except OSError:
+        os.ftruncate(fd, end)
+        raise

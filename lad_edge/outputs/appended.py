@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from lad_edge.outputs.delivery import DeliveryError
-from lad_edge.stream.sinks import write_all
+from lad_edge.stream.writing import write_all
 
 if TYPE_CHECKING:
     from pathlib import Path

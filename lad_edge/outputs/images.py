@@ -223,7 +223,8 @@ def image_options(address: Address) -> tuple[Selection, int, int]:
 def _as_opencv(frame: Frame) -> NDArray[Any]:
     """As OpenCV writes it: mono or blue, green, red."""
     image = np.asarray(frame.image)
-    return np.ascontiguousarray(image[:, :, ::-1]) if frame.pixel_format == "rgb8" else np.ascontiguousarray(image)
+    is_rgb = frame.pixel_format == "rgb8" and image.ndim == 3  # rows that lost their geometry have no colours to turn
+    return np.ascontiguousarray(image[:, :, ::-1] if is_rgb else image)
 
 
 def _png(image: NDArray[Any]) -> bytes:

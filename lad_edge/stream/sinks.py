@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO, runtime_checkable
 
 from lad_edge.errors import SinkError
 from lad_edge.stream.records import to_json_line
+from lad_edge.stream.writing import write_all
 from lad_edge.values import Frame, Reason, Result, Verdict
 
 if TYPE_CHECKING:
@@ -201,13 +202,6 @@ def held_up(result: Result) -> Result:
 def without_maps(result: Result) -> Result:
     """For records that may wait for long: pictures and maps must not wait with them."""
     return result if result.anomaly_map is None else replace(result, anomaly_map=None, good_patches=())
-
-
-def write_all(fd: int, data: bytes | memoryview) -> None:
-    """os.write until all is written: on a full disk the first call may take a part without any error."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
 
 
 def _against_limit(result: Result) -> str:

@@ -202,7 +202,11 @@ def test_unpack_writes_the_engine_and_the_network(plan: Path, tmp_path: Path) ->
 
 
 @needs_no_gpu
-@pytest.mark.parametrize("verb", [["run", "--source", ".", "--engine"], ["bench"]], ids=["run", "bench"])
+@pytest.mark.parametrize(
+    "verb",
+    [["run", "--source", ".", "--engine"], ["run", "--check", "--source", ".", "--engine"], ["bench"]],
+    ids=["run", "check", "bench"],
+)
 def test_a_plan_without_its_gpu_is_refused_with_the_command(
     plan: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: list[str]
 ) -> None:

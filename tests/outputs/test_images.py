@@ -68,6 +68,14 @@ def test_colours_are_right_whatever_the_camera_delivers(tmp_path: Path, pixel_fo
     assert np.array_equal(read, NOISE if pixel_format == "rgb8" else image)
 
 
+def test_rows_that_lost_their_geometry_do_not_end_the_thread_that_saves(tmp_path: Path) -> None:
+    images = saver(tmp_path)
+    save(images, numbered(1, 1)[0], image=NOISE.reshape(-1), pixel_format="rgb8")
+    save(images, numbered(2, 2)[0])
+    images.close()
+    assert (images.health().saved, images.health().failed) == (2, 0)
+
+
 def test_ng_and_unknown_are_kept_and_one_ok_in_three(tmp_path: Path) -> None:
     images = saver(tmp_path, ok_every=3)
     for result in (*numbered(1, 1), *numbered(2, 2, Verdict.UNKNOWN)):
