@@ -60,7 +60,8 @@ class Reason(str, Enum):
     STOPPING = "STOPPING"
     INTERNAL = "INTERNAL"
     TRIGGER_LOST = "TRIGGER_LOST"
-    # warnings: they stand beside a verdict and never change it
+    # warnings: they stand beside a verdict and never change it. Nobody raises ECC_RISING and CPU_FALLBACK: this version does not read the
+    # error counters of a GPU, and never goes on without the GPU that it was told to use. Their names and numbers are taken all the same.
     THERMAL_MARGIN = "THERMAL_MARGIN"
     ECC_RISING = "ECC_RISING"
     SINK_BEHIND = "SINK_BEHIND"

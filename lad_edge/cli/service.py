@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 UNITS = Path("/etc/systemd/system")
+_HOMES = ("/home", "/root", "/run/user")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
 _GPU_NODES = (
@@ -154,6 +155,8 @@ def run(args: argparse.Namespace) -> int:
     path = args.units / f"lad-edge-{name}.service"
     _write(path, unit)
     print(f"wrote {path}; now, once:\n{_next_steps(path, args.user)}")
+    for hidden in _hidden(args.config, told):
+        print(f"note: ProtectHome=yes hides {hidden} from the service: keep it below /opt, /etc or /var/lib")
     for text in _unbounded(told):
         print(f"note: {text} grows for ever: 'jsonl:FILE?rotate=100MB&quota=2GB' keeps the newest records")
     return 0
@@ -179,6 +182,12 @@ def _program() -> str:
     if found is None:
         raise UsageError(f"there is no lad-edge beside {sys.executable}; install it there: pip install lad-edge")
     return found
+
+
+def _hidden(config: Path, told: Sequence[argparse.Namespace]) -> list[Path]:
+    """Of what the service needs to start, what it cannot see."""
+    needed = dict.fromkeys((Path(_program()), Path(sys.prefix), config, *(each.engine for each in told)))
+    return [path for path in needed if any(path.resolve().is_relative_to(home) for home in _HOMES)]
 
 
 def _unbounded(told: Sequence[argparse.Namespace]) -> list[str]:

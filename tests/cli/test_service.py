@@ -67,6 +67,18 @@ def test_the_unit_starts_this_lad_edge_though_sudo_does_not_find_it(
     assert __version__ in told.stdout
 
 
+def test_what_the_service_could_not_see_is_named(
+    config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["service", "install", "-c", str(config), "--units", str(tmp_path)]
+    monkeypatch.setattr("lad_edge.cli.service._HOMES", (str(tmp_path / "elsewhere"),))  # this test may run below /home
+    assert main(words) == 0
+    assert "hides" not in capfd.readouterr().out
+    monkeypatch.setattr("lad_edge.cli.service._HOMES", (str(tmp_path),))
+    assert main(words) == 0
+    assert f"hides {config} from the service" in capfd.readouterr().out
+
+
 def test_records_go_to_the_journal_only_if_the_configuration_asks_for_them(
     unit: Path, config: Path, tmp_path: Path
 ) -> None:
