@@ -202,7 +202,7 @@ class ChannelStatistics:
         chosen = torch.arange(crops) if crops <= most else torch.randint(crops, (most,), generator=generator)
         total = square = torch.zeros((), dtype=torch.float64)
         count = 0
-        for indices in chosen.split(16):
+        for indices in torch.split(chosen, 16):
             _, features = cache.batch(indices, device)
             values = targets(features).transpose(0, 1).flatten(1).double().cpu()
             total, square, count = total + values.sum(1), square + values.square().sum(1), count + values.shape[1]
