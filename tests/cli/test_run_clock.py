@@ -7,12 +7,14 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from background import MAIN
 
 from lad_edge.outputs.ledger import verify
 
@@ -42,7 +44,8 @@ def test_a_wall_clock_that_jumps_changes_labels_alone(
     words = ["--source", "pattern://64x48?fps=50", "--trigger", "interval:20ms", "--deadline", "1s", "--quiet"]
     outs = [f"sqlite:{tmp_path}/line.sqlite?keep=1d", f"csv:{tmp_path}/parts-%Y.csv?rotate=10kB&quota=1MB", str(plain)]
     words += [word for out in outs for word in ("--out", out)]
-    with subprocess.Popen(["lad-edge", "run", "--engine", tiny_bundle, *words], env=jumping_clock) as process:
+    command = [sys.executable, "-c", MAIN, "run", "--engine", tiny_bundle, *words]
+    with subprocess.Popen(command, env=jumping_clock) as process:
         limit_s = time.monotonic() + WAIT_S
         while len(lines(plain)) < PARTS and time.monotonic() < limit_s:
             time.sleep(0.1)
