@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from lad_edge.errors import UsageError
 from lad_edge.outputs.address import FILES, is_address, parse
+from lad_edge.plc import uri as plc_uri
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +32,8 @@ _GPU_NODES = (
     "/dev/nvhost-ctrl",
     "/dev/nvmap",
 )
+
+_FIRST_FREE_PORT, _LOW_PORTS = 1024, "CAP_NET_BIND_SERVICE"
 
 _EPILOG = """\
 examples:
@@ -78,8 +82,8 @@ RuntimeDirectory=lad-edge
 ConfigurationDirectory=lad-edge
 
 NoNewPrivileges=yes
-CapabilityBoundingSet=
-AmbientCapabilities=
+CapabilityBoundingSet=$capabilities
+AmbientCapabilities=$capabilities
 ProtectSystem=strict
 ProtectHome=yes
 PrivateTmp=yes
@@ -148,7 +152,8 @@ def run(args: argparse.Namespace) -> int:
     if not _NAME.fullmatch(name) or not _USER.fullmatch(args.user):
         raise UsageError(f"a service and its user are named with a-z, 0-9 and '-'; came '{name}' and '{args.user}'")
     records = any(each.json or each.lines for each in told)
-    unit = unit_text(name, args.config.resolve(), args.user, args.allow_net, "journal" if records else "null")
+    output = "journal" if records else "null"
+    unit = unit_text(name, args.config.resolve(), args.user, args.allow_net, output, serves_low_port(told))
     if args.action == "print":
         sys.stdout.write(unit)
         return 0
@@ -162,17 +167,31 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def unit_text(name: str, config: Path, user: str, networks: list[str], output: str = "null") -> str:
-    """The unit. output: where the records on standard output go, for systemd. Raises UsageError for a network that is none."""
+def unit_text(
+    name: str, config: Path, user: str, networks: list[str], output: str = "null", low_port: bool = False
+) -> str:
+    """The unit. output: where the records on standard output go, for systemd. low_port: it may listen below 1024.
+
+    Raises UsageError for a network that is none.
+    """
     return _UNIT.substitute(
         name=name,
         program=shlex.quote(_program()),
         output=output,
+        capabilities=_LOW_PORTS if low_port else "",
         config=shlex.quote(str(config)),
         user=user,
         devices="\n".join(f"DeviceAllow={node} rw" for node in ("char-video4linux", "char-usb_device", *_GPU_NODES)),
         networks=f"IPAddressAllow={' '.join(['localhost', *map(_network, networks)])}",
     )
+
+
+def serves_low_port(told: Sequence[argparse.Namespace]) -> bool:
+    """Whether some server of the line listens at a port that is root's, such as the 502 of Modbus."""
+    plcs = [plc_uri.parse(uri).port for each in told for uri in each.plc]
+    pages = [address[1] for each in told for address in (each.dashboard, each.metrics) if address is not None]
+    triggers = [urlsplit(each.trigger).port for each in told if each.trigger.startswith("http:")]
+    return any(port is not None and 0 < port < _FIRST_FREE_PORT for port in (*plcs, *pages, *triggers))
 
 
 def _program() -> str:

@@ -33,15 +33,30 @@ def unit(config: Path, tmp_path: Path) -> Path:
     return tmp_path / "lad-edge-line3.service"
 
 
-@with_systemd
-def test_systemd_finds_nothing_exposed_that_need_not_be(unit: Path) -> None:
+def exposure(unit: Path) -> float:
     told = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)],
         capture_output=True,
         text=True,
         check=False,
     ).stdout
-    assert float(re.findall(r"Overall exposure level for .*: ([0-9.]+)", told)[-1]) <= MOST_EXPOSED
+    return float(re.findall(r"Overall exposure level for .*: ([0-9.]+)", told)[-1])
+
+
+@with_systemd
+def test_systemd_finds_nothing_exposed_that_need_not_be(unit: Path) -> None:
+    assert exposure(unit) <= MOST_EXPOSED
+
+
+@with_systemd
+@pytest.mark.parametrize(("port", "rights"), [(502, "CAP_NET_BIND_SERVICE"), (1502, "")])
+def test_a_port_of_root_is_the_one_right_that_it_gets(port: int, rights: str, config: Path, tmp_path: Path) -> None:
+    text = re.sub("source = .*", f'source = "pattern://64x48"\nplc = "modbus://127.0.0.1:{port}"', config.read_text())
+    config.write_text(text)
+    assert main(["service", "install", "-c", str(config), "--units", str(tmp_path)]) == 0
+    unit = tmp_path / "lad-edge-line3.service"
+    assert f"\nCapabilityBoundingSet={rights}\nAmbientCapabilities={rights}\n" in unit.read_text()
+    assert exposure(unit) <= MOST_EXPOSED
 
 
 @with_systemd
