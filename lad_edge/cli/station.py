@@ -28,7 +28,8 @@ class Station:
         """What /metrics and /health show of it."""
         from lad_edge.outputs.metrics import WatchedLine
 
-        return WatchedLine(self.health, self.line.stats, self.outputs.identity)
+        capture = self.line.capture
+        return WatchedLine(self.health, self.line.stats, self.outputs.identity, lambda: capture.counts)
 
     def status(self) -> str:
         """What has become of its parts, and what is not as it should be, for a person."""

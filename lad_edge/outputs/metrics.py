@@ -57,11 +57,12 @@ _FIGURES = (  # name, meaning, field of the state of an output; names of counter
 
 @dataclass(frozen=True)
 class WatchedLine:
-    """What is shown of one line. identity: labels that say which line and engine it is."""
+    """What is shown of one line. identity: labels that say which line and engine it is; source: what its camera counts."""
 
     health: Health
     stats: Stats
     identity: Callable[[], Mapping[str, str]]
+    source: Callable[[], Mapping[str, int]] = dict
 
 
 class MetricsServer:
@@ -100,6 +101,12 @@ class MetricsServer:
             _each(lines, _late),
         )
         shown.counter("reasons_total", "Records by reason.", ("camera", "reason"), _each(lines, _reasons))
+        shown.counter(
+            "source_total",
+            "Frames, losses and returns as the driver of the camera counts them.",
+            ("camera", "kind"),
+            _each(lines, _source),
+        )
         shown.histograms(
             "stage_seconds", "Durations of scored parts by stage.", ("camera", "stage"), _each(lines, _stages)
         )
@@ -156,6 +163,10 @@ def _late(line: WatchedLine) -> dict[Labels, float]:
 
 def _reasons(line: WatchedLine) -> dict[Labels, float]:
     return {(reason,): count for reason, count in line.stats.reasons.copy().items()}
+
+
+def _source(line: WatchedLine) -> dict[Labels, float]:
+    return {(kind,): count for kind, count in line.source().items()}
 
 
 def _stages(line: WatchedLine) -> dict[Labels, Histogram]:

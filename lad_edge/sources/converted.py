@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import cv2
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lad_edge.sources.source import Source
     from lad_edge.values import Frame
 
@@ -30,6 +32,7 @@ class Converted:
     def __init__(self, source: Source, pixel_format: str) -> None:
         self.source, self.pixel_format = source, pixel_format
         self.name, self.live, self.free_running = source.name, source.live, source.free_running
+        self.counts: Mapping[str, int] = getattr(source, "counts", {})
 
     def open(self) -> None:
         """Opens the other source."""

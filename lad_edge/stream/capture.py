@@ -55,6 +55,11 @@ class Capture(threading.Thread):
         self._period_s = 1.0 / pace.fps if pace.fps else 0.0
         self._most = pace.max_frames
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """What the source counts, where it does, and how often it came back."""
+        return {**getattr(self.source, "counts", {}), "reopened": self.reopened}
+
     def stop(self, timeout_s: float) -> bool:
         """Ends the thread; False when it is still stuck in the driver after the timeout."""
         self._stopping.set()

@@ -37,7 +37,8 @@ class Shown:
         self.health = Health(Beats(), outputs.states, quiet)
         self.health.troubles = ()
         self.server = MetricsServer("127.0.0.1", 0, ["top"])
-        self.server.watch("top", WatchedLine(self.health, self.stats, outputs.identity))
+        self.source = {"frames": 20, "incomplete": 3, "reopened": 1}
+        self.server.watch("top", WatchedLine(self.health, self.stats, outputs.identity, lambda: self.source))
         self.port = self.server.port
 
 
@@ -75,6 +76,7 @@ def test_counts_histograms_and_outputs_are_what_prometheus_reads(server: Shown, 
     found = samples(server)
     assert found["lad_edge_parts_total", ("top", "NG")] == 20
     assert found["lad_edge_reasons_total", ("top", "DROPPED")] == 1
+    assert found["lad_edge_source_total", ("top", "incomplete")] == 3
     assert found["lad_edge_stage_seconds_bucket", ("top", "total", "0.002")] == 0
     assert found["lad_edge_stage_seconds_bucket", ("top", "total", "0.005")] == 20
     assert found["lad_edge_stage_seconds_count", ("top", "total")] == 20

@@ -82,7 +82,7 @@ def test_the_page_of_the_metrics_names_each(tmp_path: Path) -> None:
     stats.add(RESULT)
     stats.add_late(RESULT)
     server = MetricsServer("127.0.0.1", 0, ["top"])
-    server.watch("top", WatchedLine(health, stats, outputs.identity))
+    server.watch("top", WatchedLine(health, stats, outputs.identity, lambda: {"frames": 1}))
     served = re.findall(r"^# TYPE lad_edge_(\w+) ", server.metrics(), re.MULTILINE)
     server.close()
     outputs.close()
