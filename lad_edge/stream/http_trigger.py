@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import sys
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -91,11 +92,22 @@ class _Server(ThreadingHTTPServer):
         """More connections than that are closed at once."""
         return self.free.acquire(blocking=False)
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread can be started: the next client finds the place free again
+            self.free.release()
+            raise
+
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
             self.free.release()
+
+    def handle_error(self, _request: object, _client: object) -> None:
+        """One line, of which few are told a minute, in the place of a traceback."""
+        self.trigger.notice(f"--trigger http: a request has failed: {sys.exc_info()[1]}")
 
 
 class _Request(BaseHTTPRequestHandler):

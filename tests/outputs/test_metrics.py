@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from http.client import HTTPConnection
@@ -132,6 +133,20 @@ def test_an_output_that_is_behind_degrades_but_the_line_stays_ready(tmp_path: Pa
     assert behind["backlog"] == 1
     shown.server.close()
     outputs.close(stopped=lambda: True)
+
+
+def test_clients_that_no_thread_could_be_started_for_take_no_places(
+    server: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for _ in range(20):
+            with pytest.raises(ConnectionError):
+                get(server, "/health")
+    assert get(server, "/health")[0] == 200
 
 
 def test_other_paths_and_silent_clients_get_nothing(server: Shown) -> None:

@@ -120,3 +120,22 @@ def test_other_addresses_need_a_token(host: str) -> None:
 def test_a_port_in_use_is_named(line: Line) -> None:
     with pytest.raises(UsageError, match="choose another address"):
         HttpTrigger(line.parts, ("127.0.0.1", line.trigger.port))
+
+
+def test_requests_that_no_thread_could_be_started_for_take_no_places(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    line.trigger.notice = told.append
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    assert post(line)[0] == 200
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for _ in range(70):  # more than there are places
+            with pytest.raises(ConnectionError):
+                post(line)
+    assert post(line)[0] == 200
+    assert told == ["--trigger http: a request has failed: can't start new thread"] * 70
