@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
                     metrics[each.metrics].watch(camera_name(each), station.watched())
                 show(station)
 
-            run_line(each, stop, show=show_everywhere, dashboard=dashboard)
+            run_line(each, stop, show=show_everywhere, dashboard=dashboard, patient=args.config is not None)
 
         lines = Lines(told, stop, run_shown)
         lines.run(partial(_reload, args))
@@ -106,11 +106,13 @@ def run_line(
     extra: Sequence[Sink] = (),
     show: Callable[[Station], None] | None = None,
     dashboard: Dashboard | None = None,
+    *,
+    patient: bool = False,
 ) -> Line:
     """Opens everything, runs the line to its end, prints the summary.
 
     extra: sinks that see every result too. show: is shown it before it runs; None = its last words are those of the process.
-    dashboard: the page that shows this line too.
+    dashboard: the page that shows this line too. patient: a camera that is not there yet is waited for.
     """
     import cv2
 
@@ -137,7 +139,7 @@ def run_line(
         page = open_feed(dashboard, args, inspector, source.name, health, stack)
         say(headline(inspector))
         sinks = [*plcs, *outputs.sinks, *shown, *extra, *page, health, *trial.sinks]  # first who waits for the verdict
-        line = _line(args, source, inspector, sinks, stop, say)
+        line = _line(args, source, inspector, sinks, stop, say, patient)
         line.beat = partial(beats.beat, "line")
         health.follow(line)
         if show is None:
@@ -157,7 +159,13 @@ def run_line(
 
 
 def _line(
-    args: argparse.Namespace, source: Source, inspector: Inspector, sinks: list[Sink], stop: StopSignal, say: Notices
+    args: argparse.Namespace,
+    source: Source,
+    inspector: Inspector,
+    sinks: list[Sink],
+    stop: StopSignal,
+    say: Notices,
+    patient: bool,
 ) -> Line:
     from lad_edge.plc.station import Plc
     from lad_edge.stream.capture import Pace
@@ -174,6 +182,7 @@ def _line(
         deadline_ms=args.deadline,
         ok_when=args.ok_when,
         keep_warm_s=keep_warm_s(args.keep_warm, inspector.runtime.name),
+        patient=patient,
         stop=stop.requested,
         notice=say,
     )

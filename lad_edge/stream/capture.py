@@ -34,6 +34,9 @@ class Receiver(Protocol):
     def put(self, frame: Frame) -> bool:
         """Takes a frame over; False once there is nobody who wants it."""
 
+    def reopened(self) -> None:
+        """The source is there again; its next frame may take a while."""
+
     def close(self) -> None:
         """No frame will come any more."""
 
@@ -41,13 +44,18 @@ class Receiver(Protocol):
 class Capture(threading.Thread):
     """The only thread that reads the source. A daemon: a driver that never returns cannot keep the process alive.
 
+    patient: a live source that does not open at the start is lost, as one that goes later: it is opened again without end.
+
     reopened: how often the source came back after it had been lost.
     """
 
-    def __init__(self, source: Source, mailbox: Receiver, notice: Callable[[str], None], pace: Pace) -> None:
+    def __init__(
+        self, source: Source, mailbox: Receiver, notice: Callable[[str], None], pace: Pace, *, patient: bool = False
+    ) -> None:
         """notice: takes one line for a person."""
         super().__init__(name="capture", daemon=True)
         self.source, self.mailbox, self.notice = source, mailbox, notice
+        self.patient = patient and source.live
         self.error: LadEdgeError | None = None
         self.reopened = 0
         self.opened = threading.Event()
@@ -72,7 +80,7 @@ class Capture(threading.Thread):
     def run(self) -> None:
         """Opens, reads to the end or the stop, closes. A failure is kept in `error`."""
         try:
-            self.source.open()
+            self._open()
             self.opened.set()
             self._read_all()
         except LadEdgeError as exc:
@@ -85,6 +93,17 @@ class Capture(threading.Thread):
             self.opened.set()
             self.source.close()
 
+    def _open(self) -> None:
+        try:
+            self.source.open()
+        except SourceError as exc:
+            if not self.patient:
+                raise
+            self.opened.set()  # parts that are triggered meanwhile are UNKNOWN, in time
+            reason = getattr(exc, "reason", Reason.CAMERA_LOST)
+            self._put_fault(reason, str(exc))
+            self._open_again(str(exc), reason)
+
     def _read_all(self) -> None:
         due_s, captured = time.monotonic(), 0
         while captured != self._most and not self._stopping.is_set():
@@ -96,10 +115,9 @@ class Capture(threading.Thread):
                 self._open_again(frame.fault_detail)
             due_s = self._keep_pace(due_s)
 
-    def _open_again(self, what: str) -> None:
-        """Endless, with growing pauses: the line recovers without a person (reliability.md V8)."""
+    def _open_again(self, what: str, told: Reason = Reason.CAMERA_LOST) -> None:
+        """Endless, with growing pauses: the line recovers without a person (reliability.md V8). told: why, as the line knows."""
         self.notice(f"{what}; opening it again")
-        told = Reason.CAMERA_LOST
         for pause_s in _pauses():
             if self._stopping.wait(pause_s):
                 return
@@ -109,6 +127,7 @@ class Capture(threading.Thread):
                 told = self._tell(getattr(exc, "reason", told), told, str(exc))
             else:
                 self.reopened += 1
+                self.mailbox.reopened()
                 self.notice(f"{self.source.name} is open again")
                 return
 
@@ -116,8 +135,11 @@ class Capture(threading.Thread):
         """Another reason than the last one, such as WRONG_CAMERA, is news for the line and for a person."""
         if reason is not told:
             self.notice(why)
-            self.mailbox.put(fault_now(f"{self.source.name}#closed", reason, why, self.source.name))
+            self._put_fault(reason, why)
         return reason
+
+    def _put_fault(self, reason: Reason, why: str) -> None:
+        self.mailbox.put(fault_now(f"{self.source.name}#closed", reason, why, self.source.name))
 
     def _keep_pace(self, due_s: float) -> float:
         if not self._period_s:

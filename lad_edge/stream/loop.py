@@ -52,7 +52,8 @@ class LineOptions:
     record is on the disk, and is UNKNOWN (NOT_DURABLE) if that is not in time; some sink has to be `Durable`.
     first_seq: number of the first part; stall_s: a live source silent for that long is reported as CAMERA_LOST, and a triggered part that
     has not got its pictures by then is UNKNOWN. keep_warm_s: after that long without a part the engine runs for nobody, again and again;
-    None = it sleeps. challenge_s: see `Upkeep`. stop: becomes true when the line shall end; notice: takes a line for a person.
+    None = it sleeps. challenge_s: see `Upkeep`; patient: see `Capture`. stop: becomes true when the line shall end; notice: takes a line
+    for a person.
     """
 
     queue: str | None = None
@@ -65,6 +66,7 @@ class LineOptions:
     stall_s: float = 1.0
     keep_warm_s: float | None = None
     challenge_s: float = 3600.0
+    patient: bool = False
     stop: Callable[[], bool] = lambda: False
     notice: Callable[[str], None] = _ignore
 
@@ -81,7 +83,9 @@ class Line:
         self.parts = self._open_parts()
         self.trigger = (self.options.trigger or FreeRun)(self.parts)
         self.trigger.expose, self.trigger.notice = source.trigger, self.options.notice
-        self.capture = Capture(source, self.trigger, self.options.notice, self.options.pace)
+        self.capture = Capture(
+            source, self.trigger, self.options.notice, self.options.pace, patient=self.options.patient
+        )
         self._deadlines = threading.Thread(target=self._watch_deadlines, name="deadlines", daemon=True)
         self.beat: Callable[[], None] = lambda: None  # called while the line moves, many times a second
         self.warnings: Callable[[], tuple[Reason, ...]] = tuple  # that stand beside every verdict; must not wait

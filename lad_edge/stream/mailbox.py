@@ -33,6 +33,9 @@ class Mailbox:
             self._changed.wait_for(lambda: self._frames or self._closed, timeout_s)
             return self._frames.popleft() if self._frames else None
 
+    def reopened(self) -> None:
+        """Nothing: who takes the pictures is told of each fault."""
+
     def close(self) -> None:
         """No frame enters any more; those inside can still be taken."""
         with self._changed:

@@ -44,6 +44,10 @@ class Trigger(ABC):
         self.heard_s, self.fault = time.monotonic(), frame if frame.fault in _GONE else None
         return self.offer(frame)
 
+    def reopened(self) -> None:
+        """The camera is there again: the next part need not pay for its absence, though no picture has come yet."""
+        self.heard_s, self.fault = time.monotonic(), None
+
     @property
     def lost(self) -> bool:
         """There is no camera."""
@@ -85,6 +89,11 @@ class OnDemand(Trigger):
         if part is not None and fault is not None:
             self.parts.add(replace(fault, captured_ns=time.monotonic_ns(), utc_ns=time.time_ns()))
         return part
+
+    def reopened(self) -> None:
+        """Parts are asked for again."""
+        super().reopened()
+        self._fault = None
 
     def offer(self, frame: Frame) -> bool:
         """To the part that waits for it; a fault is the fault of all that wait."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
 from scripted import CollectingSink, ScriptedSource, frame, lost
 from tiny import good_picture, spotted_picture
 
+from lad_edge.errors import SourceError
 from lad_edge.inspector import Inspector, Options
 from lad_edge.stream.loop import Line, LineOptions
 from lad_edge.stream.parts import Parts
@@ -84,6 +86,26 @@ class LateSink(CollectingSink):
         self.late_behind.append(self.seqs[-1])
 
 
+@contextmanager
+def in_background(run: Callable[[], object], end: threading.Event) -> Iterator[None]:
+    """end: what makes it come to its end."""
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join(WAIT_S)
+        assert not thread.is_alive()
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    limit_s = time.monotonic() + WAIT_S
+    while not true() and time.monotonic() < limit_s:
+        time.sleep(0.002)
+    assert true()
+
+
 def on_demand(pictures: int = 1) -> Callable[[Parts], OnDemand]:
     return lambda parts: OnDemand(parts, pictures)
 
@@ -124,21 +146,65 @@ def test_the_majority_of_three_pictures_overrules_one(inspector: Inspector) -> N
         assert [result.verdict for result in running.records(1)] == [Verdict.OK]
 
 
-def test_a_trigger_while_the_camera_is_lost_is_unknown_at_once(inspector: Inspector) -> None:
-    silent, sink = threading.Event(), CollectingSink()
-    source = ScriptedSource([lost(), lambda: silent.wait(WAIT_S) and None], live=True)
+def test_a_camera_that_is_not_there_at_the_start_costs_unknown_parts_until_it_comes(inspector: Inspector) -> None:
+    end, sink = threading.Event(), CollectingSink()
+    source = ScriptedSource(flow(end), live=True)
+    source.open_failures = ["scripted: no such camera"] * 3
+    line = Line(source, inspector, [sink], LineOptions(trigger=on_demand(), patient=True))
+    with in_background(line.run, end):
+        wait_until(lambda: line.trigger.lost)
+        line.trigger.fire("early")
+        wait_until(lambda: len(sink.results) == 1)
+        wait_until(lambda: source.opened == 1)
+        wait_until(lambda: not line.trigger.lost)
+        line.trigger.fire("late")
+        wait_until(lambda: len(sink.results) == 2)
+    early, late = sink.results
+    assert (early.part_id, early.verdict, early.reasons) == ("early", Verdict.UNKNOWN, (Reason.CAMERA_LOST,))
+    assert "no such camera" in early.detail
+    assert (late.part_id, late.verdict) == ("late", Verdict.OK)
+
+
+def test_a_recorded_source_that_is_not_there_is_not_waited_for(inspector: Inspector) -> None:
+    source = ScriptedSource([], live=False)
+    source.open_failures = ["scripted: no such file"]
+    with pytest.raises(SourceError, match="no such file"):
+        Line(source, inspector, [CollectingSink()], LineOptions(patient=True)).run()
+
+
+def test_the_first_part_after_the_camera_came_back_is_judged_though_it_had_nothing_to_say_yet(
+    inspector: Inspector,
+) -> None:
+    """A camera that takes a picture when a part asks for one is silent until then."""
+    end, sink = threading.Event(), CollectingSink()
+
+    def when_asked() -> Frame | None:
+        while not end.is_set():
+            if source.triggered:
+                return frame(good(1))
+            time.sleep(0.002)
+        return None
+
+    source = ScriptedSource([lost(), when_asked], live=True)
     line = Line(source, inspector, [sink], LineOptions(trigger=on_demand(), stall_s=WAIT_S))
-    thread = threading.Thread(target=line.run)
-    thread.start()
-    limit_s = time.monotonic() + WAIT_S
-    while not line.trigger.lost and time.monotonic() < limit_s:
-        time.sleep(0.002)
-    line.trigger.fire("a")
-    while not sink.results and time.monotonic() < limit_s:
-        time.sleep(0.002)
+    with in_background(line.run, end):
+        wait_until(lambda: line.capture.reopened == 1 and not line.trigger.lost)
+        line.trigger.fire()
+        wait_until(lambda: len(sink.results) == 1)
+    assert [result.verdict for result in sink.results] == [Verdict.OK]
+
+
+def test_a_trigger_while_the_camera_is_lost_is_unknown_at_once(inspector: Inspector) -> None:
+    end, sink = threading.Event(), CollectingSink()
+    source = ScriptedSource([lost()], live=True)
+    line = Line(source, inspector, [sink], LineOptions(trigger=on_demand(), stall_s=WAIT_S, stop=end.is_set))
+    with in_background(line.run, end):
+        wait_until(lambda: source.opened == 1)
+        source.open_failures = ["scripted: the cable is still out"] * 10_000
+        wait_until(lambda: line.trigger.lost)
+        line.trigger.fire("a")
+        wait_until(lambda: len(sink.results) == 1)
     assert [(result.part_id, result.reasons) for result in sink.results] == [("a", (Reason.CAMERA_LOST,))]
-    silent.set()
-    thread.join(WAIT_S)
 
 
 def test_a_part_without_its_pictures_is_unknown_when_the_time_is_up(inspector: Inspector) -> None:
