@@ -17,8 +17,8 @@ NATIVE := setup.py pyproject.toml $(shell find csrc -type f) $(wildcard lad_edge
 demo: $(EDGE)/ready  ## run the shipped engine on the shipped video, on the CPU, without torch
 	$(EDGE)/bin/lad-edge demo --out demo-output
 
-test: $(DEV)/ready  ## all tests; those for a GPU or for data that is not here skip with a reason
-	$(DEV)/bin/python -m pytest
+test: $(DEV)/ready  ## all tests, in two processes of one thread each; those for a GPU or for data that is not here skip with a reason
+	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest --numprocesses 2
 
 lint: $(DEV)/ready  ## style, types, import contracts, C++ format
 	$(DEV)/bin/ruff check .

@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -18,6 +19,22 @@ from lad_edge.inspector import Inspector, Options
 # change is judged by itself; a run by hand looks for new ones.
 hypothesis.settings.register_profile("lad_edge", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("lad_edge")
+
+# Tests that watch the clock, or use what a machine has once, such as the address of the fake camera.
+ROOMS_IN_TIME = ("cli", "dashboard", "outputs", "plc", "sources", "stream")
+IN_TIME = (*(f"tests/{room}/" for room in ROOMS_IN_TIME), "tests/benchmarks/test_line_proofs.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where workers share the tests, one of them runs those IN_TIME one after the other; the rest goes file by file."""
+    from xdist.scheduler import LoadScopeScheduling  # pip install pytest-xdist
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "in time" if nodeid.startswith(IN_TIME) else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
