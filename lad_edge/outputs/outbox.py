@@ -41,6 +41,7 @@ MOST_BYTES = 2 << 30  # of the file, when nobody says otherwise: about two milli
 _BATCH = 256  # records in one transaction at most
 _PICTURES = 8  # pictures that may wait for their hash; a slow disk must not fill the memory with them
 _HASHED_AT_ONCE = 1 << 18  # bytes: a sixth of a millisecond
+_AFTER_YOU_S = 0.0005  # on few cores the writer would hold up those sinks that get the same part after this one
 _POLL_S = 0.1  # how long the cursors of the outputs may wait for their commit
 _TIDY_EVERY = 1024  # records
 _FIRST_RETRY_S, _SLOWEST_RETRY_S = 0.05, 1.0
@@ -105,7 +106,10 @@ class Outbox:
         self._started_s = time.monotonic() - self._ledger.running_s
         self.next_seq, self.first_id = self._ledger.last_seq(origin) + 1, self._ledger.first_id
         self._cursors, self._moved = self._ledger.cursors(), dict[str, int]()
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)
+        self._given = threading.Condition(lock)  # for the writer alone: outputs have nothing to do before its commit
+        self._awaited = 0  # callers of `write_durable`
         self._waiting: deque[_Job] = deque()
         self._pictures = 0  # of those that wait
         self._closing, self._error, self._trouble = False, "", ""
@@ -127,10 +131,12 @@ class Outbox:
         nothing can be kept any more.
         """
         with self._changed:
+            self._awaited += 1
             job = self._hand_over(frame.image, result)
             self._changed.wait_for(
                 lambda: job.stored or self._trouble or self._error, max(0.0, limit_s - time.monotonic())
             )
+            self._awaited -= 1
             if not job.stored:
                 job.result = not_durable(job.result, self._error or self._trouble, *self._warnings())
             return replace(result, verdict=job.result.verdict, reasons=job.result.reasons, detail=job.result.detail)
@@ -149,7 +155,7 @@ class Outbox:
         """Commits what waits and closes the file. Raises SinkError when something could not be kept."""
         with self._changed:
             self._closing = True
-            self._changed.notify_all()
+            self._given.notify()
         self._writer.join()
         self._reserve.release()
         self._ledger.close()
@@ -220,7 +226,7 @@ class Outbox:
             job = _Job(self._picture_to_hash(image), without_maps(result), self.origin, late)
             self._waiting.append(job)
             self._handed += 1
-            self._changed.notify_all()
+            self._given.notify()
             return job
 
     def _picture_to_hash(self, image: NDArray[np.generic] | None) -> NDArray[np.generic] | None:
@@ -252,7 +258,11 @@ class Outbox:
     def _step(self) -> bool:
         """Commits what has come in. False when all is done."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closing, _POLL_S)
+            self._given.wait_for(lambda: self._waiting or self._closing, _POLL_S)
+            leisurely = not self._awaited and not self._closing
+        if leisurely:
+            time.sleep(_AFTER_YOU_S)
+        with self._changed:
             jobs = [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))]
             self._pictures -= sum(job.image is not None for job in jobs)
             cursors, self._moved = self._moved, {}

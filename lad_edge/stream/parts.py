@@ -86,7 +86,12 @@ class Parts:
         self._next_seq = first_seq
         self._open: deque[Part] = deque()
         self._closed = False
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)
+        # Who watches the deadlines: woken only for what cannot wait until then, as each waking delays the part in work.
+        self._watch = threading.Condition(lock)
+        self._limits_ns: tuple[int | None, int | None] = (None, None)
+        self._looks_ns, self._look_now = 0, False
 
     def put(self, frame: Frame) -> bool:
         """A picture that is a part by itself; False once the line ends, and the picture was not taken over."""
@@ -141,6 +146,7 @@ class Parts:
                 part.taken = True
                 if part.clock_ns is None:
                     part.clock_ns = time.monotonic_ns()
+                    self._watch_for(part)
                 self._changed.notify_all()
             return part
 
@@ -176,6 +182,7 @@ class Parts:
         deadline_ns: from the clock of a part to its result. pictures_ns: from the trigger to its last picture.
         """
         with self._changed:
+            self._limits_ns, self._look_now = (deadline_ns, pictures_ns), False
             now_ns, next_ns = time.monotonic_ns(), time.monotonic_ns() + 1_000_000_000
             for part in self._open:
                 for due_ns, reason, detail in _dues(part, deadline_ns, pictures_ns):
@@ -183,12 +190,13 @@ class Parts:
                         self._settle_unjudged(part, reason, detail)
                     elif part.result is None:
                         next_ns = min(next_ns, due_ns)
+            self._looks_ns = next_ns
             return max(0.0, (next_ns - now_ns) / 1e9)
 
     def wait_for_change(self, timeout_s: float) -> None:
-        """Until a part comes, is taken or is settled."""
+        """Until a part was settled that nobody judged, or is due earlier than what `expire` has told, or none will come any more."""
         with self._changed:
-            self._changed.wait(timeout_s)
+            self._watch.wait_for(lambda: self._look_now, timeout_s)
 
     def settle_all(self, reason: Reason, detail: str) -> None:
         """Gives every open part a result without judgement: its own fault, else this reason."""
@@ -202,6 +210,7 @@ class Parts:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            self._look()
 
     @property
     def closed(self) -> bool:
@@ -229,7 +238,7 @@ class Parts:
         self._next_seq += 1
         self.triggered += 1
         self._open.append(part)
-        self._changed.notify_all()  # its deadline may be the next one
+        self._watch_for(part)
         return part
 
     def _add(self, part: Part, frame: Frame) -> None:
@@ -261,6 +270,16 @@ class Parts:
         ):  # a late one may still be judged, and looked at by a person; others must not fill the memory
             part.frames = [replace(frame, image=None) for frame in part.frames]
         self._changed.notify_all()
+        self._look()
+
+    def _watch_for(self, part: Part) -> None:
+        """Its deadline may be the next one."""
+        if any(due_ns < self._looks_ns for due_ns, _, _ in _dues(part, *self._limits_ns)):
+            self._look()
+
+    def _look(self) -> None:
+        self._look_now = True
+        self._watch.notify_all()
 
 
 def due_ns(clock_ns: int, deadline_ns: int) -> int:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lad_edge.values import Result
 
 SCHEMA = 1  # of the record; a field may be added under the same number, none changes its meaning
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 
@@ -67,7 +68,7 @@ def to_json_line(result: Result, origin: Origin | None = None, frame_sha256: str
 
 def json_line(record: Mapping[str, Any]) -> str:
     """As `to_json_line`, from the fields of a record."""
-    line = json.dumps(record, allow_nan=False, ensure_ascii=False, separators=(",", ":")) + "\n"
+    line = _ENCODER.encode(record) + "\n"
     # The name of a file may hold bytes that are no UTF-8: as \udcXX they are JSON that every encoder takes.
     return line.encode("utf-8", "backslashreplace").decode()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 
 import pytest
 
@@ -38,21 +37,6 @@ def test_nothing_is_refused_once_the_line_ends() -> None:
     parts.close()
     assert parts.refuse("late", Reason.CAMERA_BUSY, "busy") is None
     assert parts.triggered == 0
-
-
-def test_a_trigger_wakes_who_watches_deadlines() -> None:
-    parts, woken = Parts(1, unjudged, wait_when_full=False), threading.Event()
-
-    def watch() -> None:
-        parts.wait_for_change(WAIT_S)
-        woken.set()
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    while not woken.wait(0.01) and parts.triggered < 100:
-        parts.trigger()
-    assert parts.triggered < 100, "no trigger was noticed"
-    watcher.join(WAIT_S)
 
 
 @pytest.mark.parametrize(

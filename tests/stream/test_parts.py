@@ -116,6 +116,33 @@ def test_a_part_is_settled_so_early_that_the_verdict_arrives_by_its_deadline(
     assert due_ns(7, round(1e6 * deadline_ms)) == 7 + round(1e6 * settled_ms)
 
 
+def test_a_part_that_is_due_before_the_next_look_at_the_deadlines_brings_it_forward() -> None:
+    """Also when it comes between the look and the rest that follows it."""
+    opened = parts(capacity=2)
+    assert opened.expire(10_000_000_000, None) == pytest.approx(1.0)
+    opened.put(frame(None))
+    assert not wakes(opened, 0.02), "ten seconds are later than the next look"
+    opened.expire(10_000_000, None)
+    opened.put(frame(None))
+    assert wakes(opened, WAIT_S)
+
+
+def test_a_part_that_is_dropped_is_written_by_who_watches_the_deadlines() -> None:
+    opened = parts(capacity=1)
+    opened.expire(None, None)
+    opened.put(frame(None))
+    assert not wakes(opened, 0.02)
+    opened.put(frame(None))
+    assert wakes(opened, WAIT_S)
+
+
+def wakes(opened: Parts, timeout_s: float) -> bool:
+    """Whether the rest between two looks at the deadlines ends before its time."""
+    start_s = time.monotonic()
+    opened.wait_for_change(timeout_s)
+    return time.monotonic() - start_s < timeout_s
+
+
 def test_a_part_without_pictures_is_missing_its_frames() -> None:
     opened = parts()
     opened.trigger("a", pictures=2)
