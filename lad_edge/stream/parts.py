@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lad_edge.values import Result
 
 _MOST_OPEN = 10_000  # minutes of a camera whose inspector hangs: memory stays bounded, the driver drops from then on
+_AWAKE = 1 << 63  # later than any deadline: whatever comes while nobody rests is looked at before the next rest
 _ON_ITS_WAY_NS = 1_000_000  # a verdict, from here to a PLC
 _DROPPED = "newer parts arrived while the inspector was busy"
 
@@ -88,10 +89,10 @@ class Parts:
         self._closed = False
         lock = threading.RLock()
         self._changed = threading.Condition(lock)
-        # Who watches the deadlines: woken only for what cannot wait until then, as each waking delays the part in work.
+        # Who watches the deadlines: woken only for what cannot wait until its next look, as each waking delays the part in work.
         self._watch = threading.Condition(lock)
         self._limits_ns: tuple[int | None, int | None] = (None, None)
-        self._looks_ns, self._look_now = 0, False
+        self._looks_ns, self._look_now = _AWAKE, False
 
     def put(self, frame: Frame) -> bool:
         """A picture that is a part by itself; False once the line ends, and the picture was not taken over."""
@@ -182,7 +183,7 @@ class Parts:
         deadline_ns: from the clock of a part to its result. pictures_ns: from the trigger to its last picture.
         """
         with self._changed:
-            self._limits_ns, self._look_now = (deadline_ns, pictures_ns), False
+            self._limits_ns = (deadline_ns, pictures_ns)
             now_ns, next_ns = time.monotonic_ns(), time.monotonic_ns() + 1_000_000_000
             for part in self._open:
                 for due_ns, reason, detail in _dues(part, deadline_ns, pictures_ns):
@@ -190,13 +191,17 @@ class Parts:
                         self._settle_unjudged(part, reason, detail)
                     elif part.result is None:
                         next_ns = min(next_ns, due_ns)
-            self._looks_ns = next_ns
             return max(0.0, (next_ns - now_ns) / 1e9)
 
     def wait_for_change(self, timeout_s: float) -> None:
-        """Until a part was settled that nobody judged, or is due earlier than what `expire` has told, or none will come any more."""
+        """The rest of the one who watches the deadlines: until that time is up, or there is something to do since its last rest.
+
+        A part was settled that nobody judged, or is due earlier than the end of the rest, or none will come any more.
+        """
         with self._changed:
+            self._looks_ns = time.monotonic_ns() + round(1e9 * timeout_s)
             self._watch.wait_for(lambda: self._look_now, timeout_s)
+            self._looks_ns, self._look_now = _AWAKE, False
 
     def settle_all(self, reason: Reason, detail: str) -> None:
         """Gives every open part a result without judgement: its own fault, else this reason."""

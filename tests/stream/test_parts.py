@@ -116,31 +116,41 @@ def test_a_part_is_settled_so_early_that_the_verdict_arrives_by_its_deadline(
     assert due_ns(7, round(1e6 * deadline_ms)) == 7 + round(1e6 * settled_ms)
 
 
-def test_a_part_that_is_due_before_the_next_look_at_the_deadlines_brings_it_forward() -> None:
-    """Also when it comes between the look and the rest that follows it."""
+@pytest.mark.parametrize("meanwhile", [0.0, 0.05])
+def test_a_part_that_is_due_before_the_next_look_at_the_deadlines_brings_it_forward(meanwhile: float) -> None:
+    """Also when it comes before the rest begins, and when somebody else looks in between."""
     opened = parts(capacity=2)
-    assert opened.expire(10_000_000_000, None) == pytest.approx(1.0)
-    opened.put(frame(None))
-    assert not wakes(opened, 0.02), "ten seconds are later than the next look"
     opened.expire(10_000_000, None)
+    resting = threading.Thread(target=opened.wait_for_change, args=(WAIT_S,))
+    coming = threading.Timer(meanwhile, lambda: [opened.put(frame(None)), opened.expire(10_000_000, None)])
+    coming.start()
+    if not meanwhile:
+        coming.join()
+    resting.start()
+    resting.join(WAIT_S / 2)
+    assert not resting.is_alive()
+
+
+def test_a_part_that_is_due_after_the_next_look_wakes_nobody() -> None:
+    opened = parts(capacity=2)
+    opened.expire(10_000_000_000, None)
+    resting = threading.Thread(target=opened.wait_for_change, args=(0.3,))
+    start_s = time.monotonic()
+    resting.start()
+    time.sleep(0.05)
     opened.put(frame(None))
-    assert wakes(opened, WAIT_S)
+    resting.join(WAIT_S)
+    assert time.monotonic() - start_s >= 0.3
 
 
 def test_a_part_that_is_dropped_is_written_by_who_watches_the_deadlines() -> None:
     opened = parts(capacity=1)
     opened.expire(None, None)
     opened.put(frame(None))
-    assert not wakes(opened, 0.02)
     opened.put(frame(None))
-    assert wakes(opened, WAIT_S)
-
-
-def wakes(opened: Parts, timeout_s: float) -> bool:
-    """Whether the rest between two looks at the deadlines ends before its time."""
     start_s = time.monotonic()
-    opened.wait_for_change(timeout_s)
-    return time.monotonic() - start_s < timeout_s
+    opened.wait_for_change(WAIT_S)
+    assert time.monotonic() - start_s < WAIT_S / 2
 
 
 def test_a_part_without_pictures_is_missing_its_frames() -> None:
