@@ -284,9 +284,15 @@ def check_options(bundle: Bundle, runtime: str | None, precision: str | None) ->
         check_plan(device, str(bundle.path), runtime, precision)
         check_belongs_here(device, str(bundle.path))
         return
-    if precision is not None:
-        bundle.calibration(precision)  # raises with the list of those that there are
-    check_runtime(runtime, precision)
+    check_runtime(runtime, _precision(bundle, runtime, precision))
+
+
+def _precision(bundle: Bundle, runtime: str | None, asked: str | None) -> str:
+    """That of a lad. Raises EngineError for one that it is not calibrated for, or when none of its own is native here."""
+    if asked is None:
+        return preferred_precision(runtime, bundle.manifest.calibrations)
+    bundle.calibration(asked)  # raises with the list of those that there are
+    return asked
 
 
 def _open_engine(bundle: Bundle, options: Options) -> Runtime:
@@ -295,8 +301,7 @@ def _open_engine(bundle: Bundle, options: Options) -> Runtime:
     if device is not None:
         asked = {"runtime": options.runtime, "precision": options.precision}
         return open_plan(device, bundle.graphs(), bundle.caches(), file=str(bundle.path), **asked)
-    check_options(bundle, options.runtime, options.precision)
-    precision = options.precision or preferred_precision(options.runtime, bundle.manifest.calibrations)
+    precision = _precision(bundle, options.runtime, options.precision)
     return open_runtime(options.runtime, bundle.graphs(), precision=precision, threads=options.threads)
 
 

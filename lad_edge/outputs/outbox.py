@@ -131,8 +131,8 @@ class Outbox:
         nothing can be kept any more.
         """
         with self._changed:
-            self._awaited += 1
             job = self._hand_over(frame.image, result)
+            self._awaited += 1
             self._changed.wait_for(
                 lambda: job.stored or self._trouble or self._error, max(0.0, limit_s - time.monotonic())
             )

@@ -44,9 +44,8 @@ class Receiver(Protocol):
 class Capture(threading.Thread):
     """The only thread that reads the source. A daemon: a driver that never returns cannot keep the process alive.
 
-    patient: a live source that does not open at the start is lost, as one that goes later: it is opened again without end.
-
-    reopened: how often the source came back after it had been lost.
+    patient: a live source that does not open at the start is lost, as one that goes later: it is opened again without end. reopened: how
+    often the source came back after it had been lost.
     """
 
     def __init__(

@@ -178,7 +178,7 @@ class Line:
             self._judge(part)
         elif keep_warm_s is not None:
             self._keep_warm()
-        self.inspector = self._upkeep.challenge(self.inspector)
+        self.inspector = self._upkeep.challenge(self.inspector, idle=part is None)
         self._watch_silence()
 
     def _keep_warm(self) -> None:

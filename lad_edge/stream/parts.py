@@ -186,11 +186,11 @@ class Parts:
             self._limits_ns = (deadline_ns, pictures_ns)
             now_ns, next_ns = time.monotonic_ns(), time.monotonic_ns() + 1_000_000_000
             for part in self._open:
-                for due_ns, reason, detail in _dues(part, deadline_ns, pictures_ns):
-                    if part.result is None and due_ns <= now_ns:
-                        self._settle_unjudged(part, reason, detail)
+                for at_ns, reason in _dues(part, deadline_ns, pictures_ns):
+                    if part.result is None and at_ns <= now_ns:
+                        self._settle_unjudged(part, reason, _overdue(part, reason, deadline_ns, pictures_ns))
                     elif part.result is None:
-                        next_ns = min(next_ns, due_ns)
+                        next_ns = min(next_ns, at_ns)
             return max(0.0, (next_ns - now_ns) / 1e9)
 
     def wait_for_change(self, timeout_s: float) -> None:
@@ -279,7 +279,7 @@ class Parts:
 
     def _watch_for(self, part: Part) -> None:
         """Its deadline may be the next one."""
-        if any(due_ns < self._looks_ns for due_ns, _, _ in _dues(part, *self._limits_ns)):
+        if any(at_ns < self._looks_ns for at_ns, _ in _dues(part, *self._limits_ns)):
             self._look()
 
     def _look(self) -> None:
@@ -292,16 +292,22 @@ def due_ns(clock_ns: int, deadline_ns: int) -> int:
     return clock_ns + deadline_ns - min(_ON_ITS_WAY_NS, deadline_ns // 10)
 
 
-def _dues(part: Part, deadline_ns: int | None, pictures_ns: int | None) -> list[tuple[int, Reason, str]]:
-    """When a part is due for what: (monotonic ns, reason, detail)."""
+def _dues(part: Part, deadline_ns: int | None, pictures_ns: int | None) -> list[tuple[int, Reason]]:
+    """When a part is due for what: (monotonic ns, reason)."""
     dues = []
     if deadline_ns is not None and part.clock_ns is not None:
-        detail = f"no verdict within {deadline_ns / 1e6:g} ms; the part was {_where(part)}"
-        dues.append((due_ns(part.clock_ns, deadline_ns), Reason.DEADLINE, detail))
+        dues.append((due_ns(part.clock_ns, deadline_ns), Reason.DEADLINE))
     if pictures_ns is not None and not part.complete:
-        got = f"{len(part.frames)} of {part.pictures} pictures within {pictures_ns / 1e6:g} ms of the trigger"
-        dues.append((part.triggered_ns + pictures_ns, Reason.FRAME_MISSING, f"the camera delivered {got}"))
+        dues.append((part.triggered_ns + pictures_ns, Reason.FRAME_MISSING))
     return dues
+
+
+def _overdue(part: Part, reason: Reason, deadline_ns: int | None, pictures_ns: int | None) -> str:
+    """For a person: what did not come in time."""
+    if reason is Reason.DEADLINE:
+        return f"no verdict within {(deadline_ns or 0) / 1e6:g} ms; the part was {_where(part)}"
+    got = f"{len(part.frames)} of {part.pictures} pictures"
+    return f"the camera delivered {got} within {(pictures_ns or 0) / 1e6:g} ms of the trigger"
 
 
 def _where(part: Part) -> str:
