@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import pytest
 from background import running, wait_for
 from tiny import Recipe, good_picture, write_bundle
+from waiting import until
 
 from lad_edge import bundle
 from lad_edge.bundle.lineage import put_copy_in_place
@@ -53,13 +53,6 @@ def judged(folder: Path) -> int:
 
 def records(folder: Path) -> list[dict[str, object]]:
     return [json.loads(text) for text in (folder / "r.jsonl").read_text().splitlines()]
-
-
-def until(true: Callable[[], object]) -> None:
-    limit_s = time.monotonic() + WAIT_S
-    while not true():
-        assert time.monotonic() < limit_s, "it never came"
-        time.sleep(0.02)
 
 
 def promote(folder: Path, *words: str) -> int:

@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +14,7 @@ from threading import Thread
 
 import pytest
 from background import running, wait_for
+from waiting import until
 
 from lad_edge.outputs.ledger import verify
 
@@ -61,13 +62,6 @@ def started(line: Line) -> Iterator[None]:
         line.process = process
         wait_for(process, "self-test passed")
         yield
-
-
-def until(true: Callable[[], object]) -> None:
-    limit_s = time.monotonic() + WAIT_S
-    while not true():
-        assert time.monotonic() < limit_s, "it never came"
-        time.sleep(0.01)
 
 
 def lines_of(path: Path) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from background import MAIN
+from native_library import compile_library
 
 from lad_edge.outputs.ledger import verify
 
@@ -25,11 +25,7 @@ WAIT_S, PARTS = 60.0, 150
 @pytest.fixture
 def jumping_clock(tmp_path: Path) -> dict[str, str]:
     """The environment of a process whose wall clock jumps."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("no C compiler: the clock of the test cannot be compiled")
-    library = tmp_path / "jumping_clock.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", SOURCE, "-o", library, "-ldl"], check=True)
+    library = compile_library(SOURCE, tmp_path / "jumping_clock.so", "-ldl")
     return os.environ | {"LD_PRELOAD": str(library)}
 
 

@@ -7,8 +7,6 @@ import json
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import cv2
 import pytest
 from background import wait_for
 from tiny import good_picture
+from waiting import until
 
 from lad_edge.cli import main
 from lad_edge.cli.lines import Lines
@@ -66,13 +65,6 @@ def running(config: Path) -> AbstractContextManager[subprocess.Popen[str]]:
 
 def records(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def until(true: Callable[[], bool]) -> None:
-    limit_s = time.monotonic() + WAIT_S
-    while not true() and time.monotonic() < limit_s:
-        time.sleep(0.01)
-    assert true()
 
 
 def test_each_camera_has_its_engine_and_its_records(config: Path, tmp_path: Path) -> None:

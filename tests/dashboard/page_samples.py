@@ -125,10 +125,3 @@ def slow_client(port: int, path: str = "/feed") -> socket.socket:
 
 def label(label: str, seq: int, camera: str = "tray") -> bytes:
     return json.dumps({"label": label, "camera": camera, "seq": seq}).encode()
-
-
-def until(wanted: Callable[[], object]) -> None:
-    limit_s = time.monotonic() + WAIT_S
-    while not wanted():
-        assert time.monotonic() < limit_s, "it never came"
-        time.sleep(0.02)

@@ -12,8 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from page_samples import ABOUT, first, part, request, served, until, viewing
+from page_samples import ABOUT, first, part, request, served, viewing
 from scripted import frame
+from waiting import until
 
 from lad_edge.dashboard.feed import CameraFeed, Dashboard
 from lad_edge.dashboard.messages import pack, receive

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from browser import Page, browsing
-from page_samples import TOKEN, part, served, until
+from page_samples import TOKEN, part, served
+from waiting import until
 
 from lad_edge.dashboard.feed import CameraFeed, Dashboard
 from lad_edge.dashboard.labels import FILE_NAME

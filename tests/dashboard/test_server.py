@@ -10,7 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from page_samples import TOKEN, WAIT_S, first, label, part, request, served, slow_client, until, viewing
+from page_samples import TOKEN, WAIT_S, first, label, part, request, served, slow_client, viewing
+from waiting import until
 
 from lad_edge.dashboard import server as serving
 from lad_edge.dashboard.access import Access

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import trustme
-from page_samples import ABOUT, TOKEN, WAIT_S, label, part, request, until
+from page_samples import ABOUT, TOKEN, WAIT_S, label, part, request
+from waiting import until
 
 from lad_edge.dashboard.feed import CameraFeed, Dashboard
 from lad_edge.dashboard.messages import receive

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
-from outbox_samples import until
 from paho.mqtt.enums import CallbackAPIVersion
+from waiting import until
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 needs_broker = pytest.mark.skipif(MOSQUITTO is None, reason="needs the broker mosquitto (Debian package of that name)")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -69,14 +67,6 @@ def stored(path: Path) -> list[Stored]:
 
 def seqs(records: list[Stored]) -> list[int]:
     return [record.record["seq"] for record in records]
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Waits for what another thread or process does; fails when it never comes."""
-    limit_s = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < limit_s, "it never came"
-        time.sleep(0.01)
 
 
 def fill_disk(path: Path) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from outbox_samples import WAIT_S, fill, frame, open_outbox, quiet, results, seqs, until
+from outbox_samples import WAIT_S, fill, frame, open_outbox, quiet, results, seqs
+from waiting import until
 
 from lad_edge.outputs.delivery import BackOff, Delivery, DeliveryError
 from lad_edge.outputs.ledger import Retention, Stored

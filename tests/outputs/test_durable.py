@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from outbox_samples import RESULT, WAIT_S, fill_disk, frame, open_outbox, results, stored, until
+from outbox_samples import RESULT, WAIT_S, fill_disk, frame, open_outbox, results, stored
 from scripted import CollectingSink, ScriptedSource
 from scripted import frame as captured
 from tiny import good_picture, spotted_picture
+from waiting import until
 
 from lad_edge.errors import SinkError
 from lad_edge.inspector import Inspector, Options

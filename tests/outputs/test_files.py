@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from outbox_samples import RESULT, fill, fill_disk, frame, open_outbox, quiet, results, stored, until
+from outbox_samples import RESULT, fill, fill_disk, frame, open_outbox, quiet, results, stored
+from waiting import until
 
 from lad_edge.errors import UsageError
 from lad_edge.outputs.address import parse

@@ -10,7 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from outbox_samples import ORIGIN, RESULT, fill_disk, frame, until
+from outbox_samples import ORIGIN, RESULT, fill_disk, frame
+from waiting import until
 
 from lad_edge.outputs.address import parse
 from lad_edge.outputs.images import ImageSaver, Selection, map_levels, open_images

@@ -11,8 +11,9 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
-from outbox_samples import ORIGIN, RESULT, WAIT_S, frame, quiet, results, until
+from outbox_samples import ORIGIN, RESULT, WAIT_S, frame, quiet, results
 from prometheus_client.parser import text_string_to_metric_families
+from waiting import until
 
 from lad_edge.errors import SinkError
 from lad_edge.outputs.metrics import MetricsServer, WatchedLine

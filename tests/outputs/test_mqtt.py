@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import trustme
 from broker import MOSQUITTO, Broker, Gate, Subscriber, needs_broker, running_broker
-from outbox_samples import ORIGIN, fill, frame, open_outbox, quiet, results, until
+from outbox_samples import ORIGIN, fill, frame, open_outbox, quiet, results
+from waiting import until
 
 from lad_edge.cli import main
 from lad_edge.errors import UsageError

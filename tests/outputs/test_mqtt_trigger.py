@@ -12,10 +12,11 @@ from pathlib import Path
 import paho.mqtt.client as paho
 import pytest
 from broker import Broker, free_port, needs_broker, running_broker
-from outbox_samples import WAIT_S, until
+from outbox_samples import WAIT_S
 from paho.mqtt.enums import CallbackAPIVersion
 from scripted import CollectingSink, ScriptedSource, frame
 from tiny import good_picture
+from waiting import until
 
 from lad_edge.inspector import Inspector, Options
 from lad_edge.stream.broker import Broker as Address

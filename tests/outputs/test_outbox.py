@@ -27,8 +27,8 @@ from outbox_samples import (
     results,
     seqs,
     stored,
-    until,
 )
+from waiting import until
 
 from lad_edge.errors import SinkError
 from lad_edge.outputs.ledger import Retention, verify

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 from broker import free_port
-from outbox_samples import ORIGIN, RESULT, WAIT_S, frame, quiet, until
+from outbox_samples import ORIGIN, RESULT, WAIT_S, frame, quiet
+from waiting import until
 
 from lad_edge.cli import main
 from lad_edge.outputs.metrics import MetricsServer, WatchedLine

@@ -12,7 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from outbox_samples import fill, quiet, until
+from outbox_samples import fill, quiet
+from waiting import until
 
 from lad_edge.errors import UsageError
 from lad_edge.outputs.address import parse

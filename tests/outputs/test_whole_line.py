@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from background import running, wait_for
 from broker import Subscriber, free_port, needs_broker, running_broker
-from outbox_samples import stored, until
+from outbox_samples import stored
+from waiting import until
 
 from lad_edge.cli import main
 from lad_edge.outputs.ledger import verify

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from scripted import CollectingSink, ScriptedSource, frame
 from tiny import good_picture, spotted_picture
+from waiting import until
 
 from lad_edge.inspector import Inspector
 from lad_edge.plc import open_plc
@@ -59,7 +60,7 @@ def station(
     thread = threading.Thread(target=line.run)
     thread.start()
     try:
-        wait_for(lambda: plc.handshake.outputs.ready)
+        until(lambda: plc.handshake.outputs.ready)
         yield running
     finally:
         running.hold.clear()
@@ -67,13 +68,6 @@ def station(
         thread.join(WAIT_S)
         plc.close()
     assert not thread.is_alive()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    limit_s = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < limit_s, "it never came"
-        time.sleep(PERIOD_S)
 
 
 def _pictures(stopping: threading.Event, camera: Callable[[], Frame]) -> Iterator[Frame]:

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from pymodbus.client import ModbusTcpClient
 from scripted import lost
-from stations import Station, station, wait_for
+from stations import Station, station
+from waiting import until
 
 from lad_edge.errors import UsageError
 from lad_edge.inspector import Inspector, Options
@@ -51,7 +52,7 @@ def look(client: ModbusClient) -> dict[str, object]:
 
 
 def wait_until(client: ModbusClient, signal: str, value: object = True) -> dict[str, object]:
-    wait_for(lambda: look(client)[signal] == value)
+    until(lambda: look(client)[signal] == value)
     return look(client)
 
 
@@ -118,7 +119,7 @@ def test_of_two_plcs_one_writes_and_both_read(running: Station, client: ModbusCl
         assert wait_until(other, "RESULT_VALID")["TRIGGERS"] == 1
     client.close()
     with connect(running) as successor:
-        wait_for(lambda: accepted(successor, CONTROL, [ACK_BIT]))
+        until(lambda: accepted(successor, CONTROL, [ACK_BIT]))
         assert not look(successor)["RESULT_VALID"]
 
 
@@ -128,7 +129,7 @@ def test_a_plc_that_has_fallen_silent_makes_room(
     client.write(CONTROL, [0])
     monkeypatch.setattr(modbus, "_OWNER_S", 0.1)
     with connect(running) as successor:
-        wait_for(lambda: accepted(successor, CONTROL, [0]))
+        until(lambda: accepted(successor, CONTROL, [0]))
         with pytest.raises(ModbusError, match="another PLC writes"):
             client.write(CONTROL, [TRIGGER_BIT])
 
@@ -152,7 +153,7 @@ def test_pymodbus_own_client_agrees(running: Station) -> None:
         assert plc.read_discrete_inputs(0, count=len(SIGNALS)).bits[:6] == [True, False, False, False, False, False]
         plc.write_registers(PART_ID, words_of("x.1"))
         plc.write_register(CONTROL, TRIGGER_BIT)
-        wait_for(lambda: plc.read_discrete_inputs(2, count=1).bits[0])
+        until(lambda: plc.read_discrete_inputs(2, count=1).bits[0])
         echo = plc.read_input_registers(20, count=16)
         assert echo.registers == words_of("x.1")
         plc.mask_write_register(address=CONTROL, and_mask=0xFFFF ^ ACK_BIT, or_mask=ACK_BIT)
@@ -160,7 +161,7 @@ def test_pymodbus_own_client_agrees(running: Station) -> None:
         assert plc.readwrite_registers(
             read_address=COUNTER, read_count=1, write_address=CONTROL, values=[0, 1]
         ).registers == [1]
-        wait_for(lambda: plc.read_discrete_inputs(2, count=1).bits[0])
+        until(lambda: plc.read_discrete_inputs(2, count=1).bits[0])
 
 
 @pytest.mark.parametrize(
@@ -249,16 +250,16 @@ def test_an_address_for_everybody_is_warned_of() -> None:
 
 def test_the_heartbeat_stops_when_the_line_hangs(running: Station, client: ModbusClient) -> None:
     first = look(client)["HEARTBEAT_COUNT"]
-    wait_for(lambda: look(client)["HEARTBEAT_COUNT"] != first)
+    until(lambda: look(client)["HEARTBEAT_COUNT"] != first)
     running.hold.set()
     client.write(CONTROL, [TRIGGER_BIT])
-    wait_for(lambda: running.beats.stuck() == ["line"])
+    until(lambda: running.beats.stuck() == ["line"])
     time.sleep(0.3)  # a beat may be under way
     stood = look(client)["HEARTBEAT_COUNT"]
     time.sleep(0.6)
     assert look(client)["HEARTBEAT_COUNT"] == stood
     running.hold.clear()
-    wait_for(lambda: look(client)["HEARTBEAT_COUNT"] != stood)
+    until(lambda: look(client)["HEARTBEAT_COUNT"] != stood)
 
 
 def test_a_hanging_engine_is_unknown_at_its_deadline(open_inspector: Callable[..., Inspector]) -> None:
@@ -346,7 +347,7 @@ def no_root() -> Iterator[None]:
         os.seteuid(0)
 
 
-@pytest.mark.skipif(LOWEST_PORT <= 502, reason="everybody may have port 502 here")
+@pytest.mark.skipif(LOWEST_PORT <= 502, reason="this kernel gives port 502 to everybody")
 @pytest.mark.usefixtures("no_root")
 def test_the_port_of_modbus_is_for_root_and_the_error_says_what_to_do() -> None:
     with pytest.raises(UsageError, match=r"such as 1502, or let everybody have it: sysctl -w .*=502"):

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from asyncua import Client, ua
 from scripted import frame
-from stations import WAIT_S, Station, station, wait_for
+from stations import WAIT_S, Station, station
+from waiting import until
 
 from lad_edge import bundle as bundles
 from lad_edge.errors import SinkError, UsageError
@@ -39,7 +40,7 @@ def running(shared: Station) -> Iterator[Station]:
     """Without what the test before has left."""
     yield shared
     shared.hold.clear()
-    wait_for(lambda: shared.plc.handshake.outputs.ready)
+    until(lambda: shared.plc.handshake.outputs.ready)
     for _ in range(3):
         shared.plc.handshake.acknowledge()
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from itertools import product
 
 import pytest
-from stations import station, wait_for
+from stations import station
+from waiting import until
 
 from lad_edge.inspector import Inspector, Options
 from lad_edge.plc.codes import REASON_CODES
@@ -50,7 +51,7 @@ def test_a_rejected_late_part_is_ng_for_the_plc_and_unknown_in_its_record(
         running.plc.policy = UnknownPolicy(on_late="reject")
         running.hold.set()
         running.plc.handshake.set_levels(trigger=True, ack=False, part_id="tray-1")
-        wait_for(lambda: running.plc.handshake.outputs.verdict is not None)
+        until(lambda: running.plc.handshake.outputs.verdict is not None)
         shown = running.plc.handshake.outputs
     assert (shown.verdict, shown.reason) == (Verdict.NG, REASON_CODES[Reason.DEADLINE])
     assert (shown.ng_parts, shown.unknown_parts) == (1, 0)

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from native_library import compile_library
 
 SOURCE = Path(__file__).with_name("host_cuda.c")
 
 
 def compile_driver(folder: Path) -> Path:
-    """The folder with libcuda.so.1; skips where there is no C compiler."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("no C compiler: the driver of the tests cannot be compiled")
-    library = folder / "libcuda.so.1"
-    words = [compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-Wno-unused-parameter", str(SOURCE)]
-    subprocess.run([*words, "-Wl,-soname,libcuda.so.1", "-o", str(library)], check=True)
+    """The folder with libcuda.so.1."""
+    compile_library(SOURCE, folder / "libcuda.so.1", "-Wno-unused-parameter", "-Wl,-soname,libcuda.so.1")
     return folder
 
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 import pytest
 from scripted import CollectingSink, ScriptedSource, frame, lost
 from tiny import good_picture, spotted_picture
+from waiting import until
 
 from lad_edge.errors import SourceError
 from lad_edge.inspector import Inspector, Options
@@ -99,13 +100,6 @@ def in_background(run: Callable[[], object], end: threading.Event) -> Iterator[N
         assert not thread.is_alive()
 
 
-def wait_until(true: Callable[[], bool]) -> None:
-    limit_s = time.monotonic() + WAIT_S
-    while not true() and time.monotonic() < limit_s:
-        time.sleep(0.002)
-    assert true()
-
-
 def on_demand(pictures: int = 1) -> Callable[[Parts], OnDemand]:
     return lambda parts: OnDemand(parts, pictures)
 
@@ -152,13 +146,13 @@ def test_a_camera_that_is_not_there_at_the_start_costs_unknown_parts_until_it_co
     source.open_failures = ["scripted: no such camera"] * 3
     line = Line(source, inspector, [sink], LineOptions(trigger=on_demand(), patient=True))
     with in_background(line.run, end):
-        wait_until(lambda: line.trigger.lost)
+        until(lambda: line.trigger.lost)
         line.trigger.fire("early")
-        wait_until(lambda: len(sink.results) == 1)
-        wait_until(lambda: source.opened == 1)
-        wait_until(lambda: not line.trigger.lost)
+        until(lambda: len(sink.results) == 1)
+        until(lambda: source.opened == 1)
+        until(lambda: not line.trigger.lost)
         line.trigger.fire("late")
-        wait_until(lambda: len(sink.results) == 2)
+        until(lambda: len(sink.results) == 2)
     early, late = sink.results
     assert (early.part_id, early.verdict, early.reasons) == ("early", Verdict.UNKNOWN, (Reason.CAMERA_LOST,))
     assert "no such camera" in early.detail
@@ -188,9 +182,9 @@ def test_the_first_part_after_the_camera_came_back_is_judged_though_it_had_nothi
     source = ScriptedSource([lost(), when_asked], live=True)
     line = Line(source, inspector, [sink], LineOptions(trigger=on_demand(), stall_s=WAIT_S))
     with in_background(line.run, end):
-        wait_until(lambda: line.capture.reopened == 1 and not line.trigger.lost)
+        until(lambda: line.capture.reopened == 1 and not line.trigger.lost)
         line.trigger.fire()
-        wait_until(lambda: len(sink.results) == 1)
+        until(lambda: len(sink.results) == 1)
     assert [result.verdict for result in sink.results] == [Verdict.OK]
 
 
@@ -199,11 +193,11 @@ def test_a_trigger_while_the_camera_is_lost_is_unknown_at_once(inspector: Inspec
     source = ScriptedSource([lost()], live=True)
     line = Line(source, inspector, [sink], LineOptions(trigger=on_demand(), stall_s=WAIT_S, stop=end.is_set))
     with in_background(line.run, end):
-        wait_until(lambda: source.opened == 1)
+        until(lambda: source.opened == 1)
         source.open_failures = ["scripted: the cable is still out"] * 10_000
-        wait_until(lambda: line.trigger.lost)
+        until(lambda: line.trigger.lost)
         line.trigger.fire("a")
-        wait_until(lambda: len(sink.results) == 1)
+        until(lambda: len(sink.results) == 1)
     assert [(result.part_id, result.reasons) for result in sink.results] == [("a", (Reason.CAMERA_LOST,))]
 
 
